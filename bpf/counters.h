@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+#pragma once
+
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "knobs.h"
+#include "maps.h"
+#include "types.h"
+
+static __always_inline void count_add(struct count *to, __u64 packets, __u64 bytes)
+{
+	to->packets += packets;
+	to->bytes += bytes;
+}
+
+/* The counters of this CPU. NULL only if user space set the sizes wrong. */
+static __always_inline struct counters *counters_of(__u32 half, __u32 cpu, __u32 point)
+{
+	__u32 index = (half * possible_cpus + cpu) * points + point;
+
+	return bpf_map_lookup_elem(&point_counters, &index);
+}
+
+/* The DEVICE_* bits of a device, 0 for one that user space doesn't know. */
+static __always_inline __u32 device_of(__u32 ifindex)
+{
+	__u32 *device;
+
+	if (ifindex < DIRECT_DEVICES)
+		device = bpf_map_lookup_elem(&devices, &ifindex);
+	else
+		device = bpf_map_lookup_elem(&distant_devices, &ifindex);
+	return device ? *device : 0;
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+#pragma once
+
+#include <linux/types.h>
+
+#include <bpf/bpf_helpers.h>
+
+#include "knobs.h"
+#include "types.h"
+
+/* A key read as words; the attribute lets them alias the key's fields. */
+typedef __u64 __attribute__((may_alias)) word;
+
+#define KEY_WORDS (sizeof(struct key) / sizeof(word))
+
+/* NH (Black et al., "UMAC: fast and secure message authentication", 1999; RFC
+ * 4418, 5.2): under a random seed two different keys collide before the
+ * finalisation with a probability of at most 2^-32. Its products don't depend on
+ * each other, so that they overlap in the CPU.
+ */
+static __always_inline __u64 key_hash(const struct key *key)
+{
+	const word *words = (const word *)key;
+	__u64 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < (int)KEY_WORDS; i++) {
+		__u64 s = seed[i];
+		__u32 low = (__u32)words[i] + (__u32)s;
+		__u32 high = (__u32)(words[i] >> 32) + (__u32)(s >> 32);
+
+		sum += (__u64)low * high;
+	}
+	/* Spreads the sum over all bits (Stafford, "Better bit mixing", 2011). */
+	sum ^= sum >> 32;
+	sum *= 0xd6e8feb86659fd93ULL;
+	sum ^= sum >> 32;
+	return sum;
+}

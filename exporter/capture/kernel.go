@@ -1,0 +1,150 @@
+package capture
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/traffic-monitor-agent/tma/bpf"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
+)
+
+// kernel is the loaded program with its maps, those that are read each epoch
+// mapped into memory. Its memory is the kernel's and is gone after close.
+type kernel struct {
+	objects  bpf.CaptureObjects
+	layout   Layout
+	slots    []bpf.CaptureSlot     // both halves
+	counters []bpf.CaptureCounters // both halves
+	ring     *ring
+	grace    *ebpf.Map // what the map-in-map is updated with
+	mapped   [][]byte
+}
+
+// loadKernel loads the programs with maps of the layout's sizes.
+func loadKernel(layout Layout) (*kernel, error) {
+	spec, err := bpf.LoadCapture()
+	if err != nil {
+		return nil, fmt.Errorf("read the capture program: %w", err)
+	}
+	if err := configure(spec, layout); err != nil {
+		return nil, err
+	}
+	k := &kernel{layout: layout}
+	if err := spec.LoadAndAssign(&k.objects, nil); err != nil {
+		return nil, explainLoadError(err)
+	}
+	if err := k.mapMemory(spec); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
+	return k, nil
+}
+
+// configure sets map sizes and constants.
+func configure(spec *ebpf.CollectionSpec, layout Layout) error {
+	spec.Maps[bpf.CaptureMapCache].MaxEntries = uint32(2 * layout.CPUs * layout.Sets)
+	spec.Maps[bpf.CaptureMapPointCounters].MaxEntries = uint32(2 * layout.halfCounters())
+	spec.Maps[bpf.CaptureMapEvictions].MaxEntries = uint32(layout.RingBytes)
+	var seed [5]uint64
+	if err := binary.Read(rand.Reader, binary.NativeEndian, &seed); err != nil {
+		return fmt.Errorf("seed the flow hash: %w", err)
+	}
+	knobs := map[string]any{
+		bpf.CaptureVarPossibleCpus: uint32(layout.CPUs),
+		bpf.CaptureVarCacheSets:    uint32(layout.Sets),
+		bpf.CaptureVarPoints:       uint32(layout.points()),
+		bpf.CaptureVarSeed:         seed,
+	}
+	for name, value := range knobs {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// explainLoadError says what to grant or what the kernel lacks.
+func explainLoadError(err error) error {
+	if missing := missingCapabilities(); errors.Is(err, os.ErrPermission) && len(missing) > 0 {
+		return &CapabilityError{Missing: missing}
+	}
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		return fmt.Errorf("the kernel's verifier refused the capture program: %+v", verifier)
+	}
+	return fmt.Errorf("load the capture program: %w", err)
+}
+
+func (k *kernel) mapMemory(spec *ebpf.CollectionSpec) error {
+	var err error
+	if k.slots, err = mapArray[bpf.CaptureSlot](k, k.objects.Cache); err != nil {
+		return err
+	}
+	if k.counters, err = mapArray[bpf.CaptureCounters](k, k.objects.PointCounters); err != nil {
+		return err
+	}
+	if k.ring, err = openRing(k.objects.Evictions); err != nil {
+		return err
+	}
+	if k.grace, err = ebpf.NewMap(spec.Maps[bpf.CaptureMapGrace].InnerMap); err != nil {
+		return fmt.Errorf("create the map of the grace period: %w", err)
+	}
+	return nil
+}
+
+// mapArray maps a whole array map as a slice of its values, or of their parts.
+func mapArray[T any](k *kernel, m *ebpf.Map) ([]T, error) {
+	size := int(m.MaxEntries()) * int(m.ValueSize())
+	memory, err := unix.Mmap(m.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %v into memory: %w", m, err)
+	}
+	k.mapped = append(k.mapped, memory)
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(memory))), size/int(unsafe.Sizeof(*new(T)))), nil
+}
+
+// activate makes the program count in a half, and returns when no run that still
+// counts in the other one is under way.
+func (k *kernel) activate(h fold.Half) error {
+	if err := k.objects.ActiveHalf.Set(uint32(h)); err != nil {
+		return fmt.Errorf("swap the halves of the flow cache: %w", err)
+	}
+	if err := k.objects.Grace.Put(uint32(0), k.grace); err != nil {
+		return fmt.Errorf("wait for a grace period: %w", err)
+	}
+	return nil
+}
+
+// halfSlots returns the cache of all CPUs in one half.
+func (k *kernel) halfSlots(h fold.Half) []bpf.CaptureSlot {
+	n := k.layout.cacheSlots()
+	return k.slots[int(h)*n : (int(h)+1)*n]
+}
+
+// halfCounters returns the counters of one CPU in one half, by point.
+func (k *kernel) halfCounters(h fold.Half, cpu int) []bpf.CaptureCounters {
+	n := k.layout.points()
+	first := (int(h)*k.layout.CPUs + cpu) * n
+	return k.counters[first : first+n]
+}
+
+// close unloads everything; the programs run on while links hold them.
+func (k *kernel) close() error {
+	var all []error
+	if k.ring != nil {
+		all = append(all, k.ring.close())
+	}
+	for _, memory := range k.mapped {
+		all = append(all, unix.Munmap(memory))
+	}
+	if k.grace != nil {
+		all = append(all, k.grace.Close())
+	}
+	return errors.Join(append(all, k.objects.Close())...)
+}

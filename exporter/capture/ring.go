@@ -1,0 +1,79 @@
+package capture
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/traffic-monitor-agent/tma/bpf"
+)
+
+// ring reads the ring buffer of evictions in place: neither a system call nor a
+// copy a record. The layout is that of kernel/bpf/ringbuf.c: a page with the
+// consumer's position, a page with the producer's, then the data twice in a row,
+// so that a record never wraps around.
+type ring struct {
+	consumer, producer *atomic.Uint64 // positions in bytes, ever increasing
+	data               []byte
+	mask               uint64
+	mapped             [][]byte
+}
+
+// A record is preceded by its length, whose top bits the kernel uses, and a word
+// that only the kernel needs (include/uapi/linux/bpf.h, BPF_RINGBUF_*).
+const (
+	ringHeader     = 8
+	ringBusy       = unix.BPF_RINGBUF_BUSY_BIT
+	ringDiscard    = unix.BPF_RINGBUF_DISCARD_BIT
+	ringLengthMask = ringDiscard - 1
+)
+
+// openRing maps a ring buffer whose records are slots.
+func openRing(m *ebpf.Map) (*ring, error) {
+	page, size := os.Getpagesize(), int(m.MaxEntries())
+	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the ring buffer's consumer page: %w", err)
+	}
+	rest, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("map the ring buffer: %w", err), unix.Munmap(consumer))
+	}
+	return &ring{
+		consumer: (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(consumer))),
+		producer: (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(rest))),
+		data:     rest[page:],
+		mask:     uint64(size) - 1,
+		mapped:   [][]byte{consumer, rest},
+	}, nil
+}
+
+// drain hands each record to take, up to what had been produced when it began.
+// A record is the kernel's memory and valid only during the call.
+func (r *ring) drain(take func(*bpf.CaptureSlot)) {
+	position, end := r.consumer.Load(), r.producer.Load()
+	for position < end {
+		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[position&r.mask])).Load()
+		if length&ringBusy != 0 {
+			break // still being written; the next drain takes it
+		}
+		if length&ringDiscard == 0 {
+			take((*bpf.CaptureSlot)(unsafe.Pointer(&r.data[position&r.mask+ringHeader])))
+		}
+		position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
+	}
+	r.consumer.Store(position)
+}
+
+func (r *ring) close() error {
+	var all []error
+	for _, memory := range r.mapped {
+		all = append(all, unix.Munmap(memory))
+	}
+	return errors.Join(all...)
+}
