@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -153,13 +152,13 @@ func (d *devices) sync() error {
 	if err != nil {
 		return fmt.Errorf("list the interfaces: %w", err)
 	}
-	addresses, err := list(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
+	routes, err := list(localRoutes)
 	if err != nil {
-		return fmt.Errorf("list the addresses: %w", err)
+		return fmt.Errorf("list the local addresses: %w", err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.networks = localNetworks(addresses)
+	d.networks = localNetworks(routes)
 	present := map[int]bool{}
 	for _, l := range links {
 		if d.matches(l) {
@@ -295,24 +294,6 @@ func (d *devices) attachments() []Attachment {
 		}
 	}
 	return all
-}
-
-func (d *devices) localNetworks() []netip.Prefix {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.Clone(d.networks)
-}
-
-// localNetworks are the host's addresses but the loopback ones.
-func localNetworks(addresses []netlink.Addr) []netip.Prefix {
-	var networks []netip.Prefix
-	for _, address := range addresses {
-		ip, ok := netip.AddrFromSlice(address.IP)
-		if ip = ip.Unmap(); ok && !ip.IsLoopback() {
-			networks = append(networks, netip.PrefixFrom(ip, ip.BitLen()))
-		}
-	}
-	return networks
 }
 
 // rank is how good a place a device is to count a flow that several see: what is
