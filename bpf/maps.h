@@ -66,6 +66,13 @@ struct {
 #define DEVICE_POINT_MASK 0xffff     /* the device's ingress point */
 #define DEVICE_LAYER3	  (1U << 16) /* packets start with the IP header */
 
+struct grace_member {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+};
+
 /* Its updates make user space wait for an RCU grace period (kernel/bpf/syscall.c,
  * maybe_wait_bpf_programs): after one, no run of the program that began before
  * the halves were swapped is still under way. The program never reads it.
@@ -74,10 +81,5 @@ struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__array(values, struct {
-		__uint(type, BPF_MAP_TYPE_ARRAY);
-		__uint(max_entries, 1);
-		__type(key, __u32);
-		__type(value, __u32);
-	});
+	__array(values, struct grace_member);
 } grace SEC(".maps");

@@ -90,7 +90,8 @@ static __always_inline enum reason parse_transport(struct __sk_buff *skb, __u32 
 	return REASON_NONE;
 }
 
-static __always_inline enum reason parse_ipv4(struct __sk_buff *skb, __u32 offset, struct key *key, struct packet *packet)
+static __always_inline enum reason parse_ipv4(struct __sk_buff *skb, __u32 offset, struct key *key,
+					      struct packet *packet)
 {
 	struct iphdr copy;
 	const struct iphdr *ip = header(skb, offset, &copy, sizeof(copy));
@@ -110,7 +111,8 @@ static __always_inline enum reason parse_ipv4(struct __sk_buff *skb, __u32 offse
 	return parse_transport(skb, packet->transport, key);
 }
 
-static __always_inline enum reason parse_ipv6(struct __sk_buff *skb, __u32 offset, struct key *key, struct packet *packet)
+static __always_inline enum reason parse_ipv6(struct __sk_buff *skb, __u32 offset, struct key *key,
+					      struct packet *packet)
 {
 	struct ipv6hdr copy;
 	const struct ipv6hdr *ip = header(skb, offset, &copy, sizeof(copy));

@@ -15,8 +15,8 @@ enum direction {
 
 /* Why a packet is under no 5-tuple. */
 enum reason {
-	REASON_NONE,       /* it has one */
-	REASON_NOT_IP,     /* neither IPv4 nor IPv6 by its EtherType */
+	REASON_NONE,	   /* it has one */
+	REASON_NOT_IP,	   /* neither IPv4 nor IPv6 by its EtherType */
 	REASON_TRUNCATED,  /* ends within a header */
 	REASON_MALFORMED,  /* a header contradicts itself */
 	REASON_EXTENSIONS, /* more IPv6 extension headers than are followed */
@@ -67,7 +67,7 @@ struct count {
  * space takes differences and a restart loses nothing.
  */
 struct counters {
-	struct count total;     /* every packet that the hook saw */
+	struct count total;	/* every packet that the hook saw */
 	struct count remainder; /* evicted while the ring buffer was full */
 	struct count others[REASONS];
 	__u64 reserved[2]; /* fills the second cache line */
