@@ -17,25 +17,37 @@
 #include "maps.h"
 #include "types.h"
 
-static __always_inline bool same_key(const struct key *a, const struct key *b)
+static __always_inline bool holds(const struct slot *slot, const word *words, __u64 hash)
 {
-	const word *x = (const word *)a, *y = (const word *)b;
-	__u64 difference = 0;
+	const word *key = (const word *)&slot->key;
+	__u64 difference = slot->hash ^ hash;
 
 #pragma unroll
 	for (int i = 0; i < (int)KEY_WORDS; i++)
-		difference |= x[i] ^ y[i];
-	return !difference;
+		difference |= key[i] ^ words[i];
+	return !difference && slot->packets;
 }
 
-static __always_inline struct set *set_of(const struct key *key, __u64 hash, __u32 cpu)
+static __always_inline void fill(struct slot *slot, const word *words, __u64 hash, const struct count *count)
+{
+	word *key = (word *)&slot->key;
+
+#pragma unroll
+	for (int i = 0; i < (int)KEY_WORDS; i++)
+		key[i] = words[i];
+	slot->packets = count->packets;
+	slot->bytes = count->bytes;
+	slot->hash = hash;
+}
+
+static __always_inline struct set *set_of(__u64 hash, __u32 half, __u32 point, __u32 cpu)
 {
 	/* The points of one flow go to different sets: a router sees each flow at
 	 * two of them. The factor is 2^64 divided by the golden ratio.
 	 */
-	__u64 spread = hash + key->point * 0x9e3779b97f4a7c15ULL;
+	__u64 spread = hash + point * 0x9e3779b97f4a7c15ULL;
 	__u32 set = (spread >> 32) & (cache_sets - 1);
-	__u32 index = (key->half * possible_cpus + cpu) * cache_sets + set;
+	__u32 index = (half * possible_cpus + cpu) * cache_sets + set;
 
 	return bpf_map_lookup_elem(&cache, &index);
 }
@@ -57,24 +69,19 @@ static __always_inline void evict(struct slot *victim, __u32 cpu)
 /* Counts a packet under its key. The way with fewer bytes makes room: heavy flows
  * stay.
  */
-static __always_inline void cache_count(const struct key *key, const struct count *count, __u64 hash, __u32 cpu,
-					struct counters *counters)
+static __always_inline void cache_count(struct set *set, const word *words, __u64 hash, const struct count *count,
+					__u32 cpu)
 {
-	struct set *set = set_of(key, hash, cpu);
 	struct slot *slot, victim;
 
-	if (!set) {
-		count_add(&counters->remainder, count->packets, count->bytes);
-		return;
-	}
 	slot = &set->ways[0];
-	if (slot->hash == hash && slot->packets && same_key(&slot->key, key)) {
+	if (holds(slot, words, hash)) {
 		slot->packets += count->packets;
 		slot->bytes += count->bytes;
 		return;
 	}
 	slot = &set->ways[1];
-	if (slot->hash == hash && slot->packets && same_key(&slot->key, key)) {
+	if (holds(slot, words, hash)) {
 		slot->packets += count->packets;
 		slot->bytes += count->bytes;
 		return;
@@ -85,10 +92,7 @@ static __always_inline void cache_count(const struct key *key, const struct coun
 	 * ring buffer's lock is taken.
 	 */
 	victim = *slot;
-	slot->key = *key;
-	slot->packets = count->packets;
-	slot->bytes = count->bytes;
-	slot->hash = hash;
+	fill(slot, words, hash, count);
 	if (victim.packets)
 		evict(&victim, cpu);
 }

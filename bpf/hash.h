@@ -8,19 +8,13 @@
 #include "knobs.h"
 #include "types.h"
 
-/* A key read as words; the attribute lets them alias the key's fields. */
-typedef __u64 __attribute__((may_alias)) word;
-
-#define KEY_WORDS (sizeof(struct key) / sizeof(word))
-
 /* NH (Black et al., "UMAC: fast and secure message authentication", 1999; RFC
  * 4418, 5.2): under a random seed two different keys collide before the
  * finalisation with a probability of at most 2^-32. Its products don't depend on
  * each other, so that they overlap in the CPU.
  */
-static __always_inline __u64 key_hash(const struct key *key)
+static __always_inline __u64 key_hash(const word *words)
 {
-	const word *words = (const word *)key;
 	__u64 sum = 0;
 
 #pragma unroll

@@ -40,10 +40,32 @@ struct transport {
 	};
 };
 
-/* What parse() found besides the key. */
-struct packet {
+/* What parse() finds in a packet. Addresses in network order, as words. */
+struct tuple {
+	word source[2];
+	word destination[2];
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 protocol;
 	__u32 transport; /* offset of the transport header */
+	__u32 padding;
 };
+
+/* The words of struct key on a little-endian machine, half and point 0. */
+static __always_inline void tuple_words(const struct tuple *tuple, word words[KEY_WORDS])
+{
+	words[0] = tuple->source[0];
+	words[1] = tuple->source[1];
+	words[2] = tuple->destination[0];
+	words[3] = tuple->destination[1];
+	words[4] = tuple->source_port | (__u64)tuple->destination_port << 16 | (__u64)tuple->protocol << 32;
+}
+
+/* The second word of an IPv4-mapped address (RFC 4291, 2.5.5.2). */
+static __always_inline __u64 mapped_word(__be32 address)
+{
+	return 0xffff0000 | (__u64)address << 32;
+}
 
 /* A header in the packet, or its copy where it isn't in the linear part. NULL if
  * the packet ends before it.
@@ -61,12 +83,12 @@ static __always_inline const void *header(struct __sk_buff *skb, __u32 offset, v
 }
 
 /* Ports, or ICMP's type and code, or zeros for protocols that have neither. */
-static __always_inline enum reason parse_transport(struct __sk_buff *skb, __u32 offset, struct key *key)
+static __always_inline enum reason parse_transport(struct __sk_buff *skb, __u32 offset, struct tuple *tuple)
 {
 	struct transport copy = {};
 	const struct transport *transport;
 
-	switch (key->protocol) {
+	switch (tuple->protocol) {
 	case IPPROTO_TCP:
 	case IPPROTO_UDP:
 	case IPPROTO_SCTP:
@@ -75,23 +97,22 @@ static __always_inline enum reason parse_transport(struct __sk_buff *skb, __u32 
 		transport = header(skb, offset, &copy, sizeof(copy));
 		if (!transport)
 			return REASON_TRUNCATED;
-		key->source_port = transport->ports[0];
-		key->destination_port = transport->ports[1];
+		tuple->source_port = transport->ports[0];
+		tuple->destination_port = transport->ports[1];
 		break;
 	case IPPROTO_ICMP:
 	case IPPROTO_ICMPV6:
 		transport = header(skb, offset, &copy, sizeof(copy));
 		if (!transport)
 			return REASON_TRUNCATED;
-		key->source_port = bpf_htons(transport->icmp[0]);
-		key->destination_port = bpf_htons(transport->icmp[1]);
+		tuple->source_port = bpf_htons(transport->icmp[0]);
+		tuple->destination_port = bpf_htons(transport->icmp[1]);
 		break;
 	}
 	return REASON_NONE;
 }
 
-static __always_inline enum reason parse_ipv4(struct __sk_buff *skb, __u32 offset, struct key *key,
-					      struct packet *packet)
+static __always_inline enum reason parse_ipv4(struct __sk_buff *skb, __u32 offset, struct tuple *tuple)
 {
 	struct iphdr copy;
 	const struct iphdr *ip = header(skb, offset, &copy, sizeof(copy));
@@ -100,38 +121,39 @@ static __always_inline enum reason parse_ipv4(struct __sk_buff *skb, __u32 offse
 		return REASON_TRUNCATED;
 	if (ip->version != 4 || ip->ihl < 5)
 		return REASON_MALFORMED;
-	key->source[10] = key->source[11] = 0xff;
-	key->destination[10] = key->destination[11] = 0xff;
-	*(__be32 *)&key->source[12] = ip->saddr;
-	*(__be32 *)&key->destination[12] = ip->daddr;
-	key->protocol = ip->protocol;
-	packet->transport = offset + ip->ihl * 4;
+	tuple->source[1] = mapped_word(ip->saddr);
+	tuple->destination[1] = mapped_word(ip->daddr);
+	tuple->protocol = ip->protocol;
+	tuple->transport = offset + ip->ihl * 4;
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT_OFFSET))
 		return REASON_NONE;
-	return parse_transport(skb, packet->transport, key);
+	return parse_transport(skb, tuple->transport, tuple);
 }
 
-static __always_inline enum reason parse_ipv6(struct __sk_buff *skb, __u32 offset, struct key *key,
-					      struct packet *packet)
+static __always_inline enum reason parse_ipv6(struct __sk_buff *skb, __u32 offset, struct tuple *tuple)
 {
-	struct ipv6hdr copy;
+	struct ipv6hdr copy __attribute__((aligned(8)));
 	const struct ipv6hdr *ip = header(skb, offset, &copy, sizeof(copy));
+	const word *address;
 	__u8 next;
 
 	if (!ip)
 		return REASON_TRUNCATED;
 	if (ip->version != 6)
 		return REASON_MALFORMED;
-	__builtin_memcpy(key->source, &ip->saddr, sizeof(key->source));
-	__builtin_memcpy(key->destination, &ip->daddr, sizeof(key->destination));
+	address = (const word *)&ip->saddr;
+	tuple->source[0] = address[0];
+	tuple->source[1] = address[1];
+	tuple->destination[0] = address[2];
+	tuple->destination[1] = address[3];
 	next = ip->nexthdr;
 	offset += sizeof(*ip);
 	for (int i = 0; i <= IPV6_EXTENSIONS; i++) {
 		struct extension extension_copy;
 		const struct extension *extension;
 
-		key->protocol = next;
-		packet->transport = offset;
+		tuple->protocol = next;
+		tuple->transport = offset;
 		switch (next) {
 		case IPPROTO_HOPOPTS:
 		case IPPROTO_ROUTING:
@@ -143,20 +165,20 @@ static __always_inline enum reason parse_ipv6(struct __sk_buff *skb, __u32 offse
 		case PROTOCOL_SHIM6:
 			break;
 		default:
-			return parse_transport(skb, offset, key);
+			return parse_transport(skb, offset, tuple);
 		}
 		extension = header(skb, offset, &extension_copy, sizeof(extension_copy));
 		if (!extension)
 			return REASON_TRUNCATED;
 		next = extension->next;
-		if (key->protocol == PROTOCOL_IPV6_FRAGMENT) {
+		if (tuple->protocol == PROTOCOL_IPV6_FRAGMENT) {
 			offset += 8;
 			if (extension->rest & bpf_htons(IPV6_FRAGMENT_OFFSET)) {
-				key->protocol = next;
-				packet->transport = offset;
+				tuple->protocol = next;
+				tuple->transport = offset;
 				return REASON_NONE;
 			}
-		} else if (key->protocol == PROTOCOL_AH) {
+		} else if (tuple->protocol == PROTOCOL_AH) {
 			offset += (extension->length + 2) * 4; /* RFC 4302, 2.2 */
 		} else {
 			offset += (extension->length + 1) * 8;
@@ -165,10 +187,10 @@ static __always_inline enum reason parse_ipv6(struct __sk_buff *skb, __u32 offse
 	return REASON_EXTENSIONS;
 }
 
-/* Fills the key, all of whose bytes are 0 before, or returns the reason why the
+/* Fills the tuple, all of whose bytes are 0 before, or returns the reason why the
  * packet has none. A packet of a layer-3 device starts with its IP header.
  */
-static __always_inline enum reason parse(struct __sk_buff *skb, bool layer3, struct key *key, struct packet *packet)
+static __always_inline enum reason parse(struct __sk_buff *skb, bool layer3, struct tuple *tuple)
 {
 	__be16 type = (__be16)skb->protocol;
 	__u32 offset = 0;
@@ -195,8 +217,8 @@ static __always_inline enum reason parse(struct __sk_buff *skb, bool layer3, str
 		offset += sizeof(copy);
 	}
 	if (type == bpf_htons(ETH_P_IP))
-		return parse_ipv4(skb, offset, key, packet);
+		return parse_ipv4(skb, offset, tuple);
 	if (type == bpf_htons(ETH_P_IPV6))
-		return parse_ipv6(skb, offset, key, packet);
+		return parse_ipv6(skb, offset, tuple);
 	return REASON_NOT_IP;
 }

@@ -33,27 +33,34 @@ const enum reason *reason_type __attribute__((unused));
 static __always_inline int capture(struct __sk_buff *skb, enum direction direction)
 {
 	__u32 device = device_of(skb->ifindex), half = active_half & 1;
+	__u32 point = (device & DEVICE_POINT_MASK) + direction;
 	__u32 cpu = bpf_get_smp_processor_id();
-	struct packet packet = {};
+	struct tuple tuple = {};
 	struct counters *counters;
-	struct key key = {};
-	struct count count;
-	__u64 hash;
+	word words[KEY_WORDS];
 	enum reason reason;
+	struct count count;
+	struct set *set;
+	__u64 hash;
 
-	reason = parse(skb, device & DEVICE_LAYER3, &key, &packet);
-	hash = key_hash(&key);
-	key.point = (device & DEVICE_POINT_MASK) + direction;
-	key.half = half;
-	count = wire_count(skb, direction, &key, &packet);
-	counters = counters_of(half, cpu, key.point);
+	reason = parse(skb, device & DEVICE_LAYER3, &tuple);
+	count = wire_count(skb, direction, &tuple);
+	counters = counters_of(half, cpu, point);
 	if (!counters)
 		return NEXT;
 	count_add(&counters->total, count.packets, count.bytes);
-	if (reason != REASON_NONE)
+	if (reason != REASON_NONE) {
 		count_add(&counters->others[reason], count.packets, count.bytes);
+		return NEXT;
+	}
+	tuple_words(&tuple, words);
+	hash = key_hash(words);
+	words[KEY_WORDS - 1] |= (__u64)half << 40 | (__u64)point << 48;
+	set = set_of(hash, half, point, cpu);
+	if (set)
+		cache_count(set, words, hash, &count, cpu);
 	else
-		cache_count(&key, &count, hash, cpu, counters);
+		count_add(&counters->remainder, count.packets, count.bytes);
 	return NEXT;
 }
 

@@ -40,6 +40,14 @@ struct key {
 	__u16 point;
 };
 
+/* A key as the program handles it: whole words, which the compiler keeps in
+ * registers. Bytes that are stored one by one and loaded as a word stall the CPU.
+ * The attribute lets words alias the fields of a key.
+ */
+typedef __u64 __attribute__((may_alias)) word;
+
+#define KEY_WORDS (sizeof(struct key) / sizeof(word))
+
 /* One flow in the cache, and the record of an eviction: one cache line. A slot
  * with no packets is empty, whatever its other fields say.
  */

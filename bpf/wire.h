@@ -11,30 +11,30 @@
 #include "types.h"
 
 /* The length of all headers that each segment of a GSO packet repeats. */
-static __always_inline __u32 segment_headers(struct __sk_buff *skb, const struct key *key, const struct packet *packet)
+static __always_inline __u32 segment_headers(struct __sk_buff *skb, const struct tuple *tuple)
 {
 	__u8 offset_and_flags;
 
-	if (key->protocol == IPPROTO_UDP)
-		return packet->transport + 8;
-	if (key->protocol == IPPROTO_TCP &&
-	    !bpf_skb_load_bytes(skb, packet->transport + 12, &offset_and_flags, sizeof(offset_and_flags)))
-		return packet->transport + (offset_and_flags >> 4) * 4;
-	return packet->transport;
+	if (tuple->protocol == IPPROTO_UDP)
+		return tuple->transport + 8;
+	if (tuple->protocol == IPPROTO_TCP &&
+	    !bpf_skb_load_bytes(skb, tuple->transport + 12, &offset_and_flags, sizeof(offset_and_flags)))
+		return tuple->transport + (offset_and_flags >> 4) * 4;
+	return tuple->transport;
 }
 
 /* A packet that segmentation offload will cut, or that receive offload has put
  * together, counts as its segments, each with its headers.
  */
-static __always_inline struct count wire_count(struct __sk_buff *skb, enum direction direction, const struct key *key,
-					       const struct packet *packet)
+static __always_inline struct count wire_count(struct __sk_buff *skb, enum direction direction,
+					       const struct tuple *tuple)
 {
 	struct count count = {.packets = 1, .bytes = skb->len};
 	__u32 headers, segments;
 
 	if (!skb->gso_size)
 		return count;
-	headers = segment_headers(skb, key, packet);
+	headers = segment_headers(skb, tuple);
 	segments = skb->gso_segs;
 	/* A packet from an untrusted source, such as a guest, has no count of
 	 * segments yet (net/core/dev.c, qdisc_pkt_len_init).
