@@ -4,8 +4,6 @@
 package fold
 
 import (
-	"math"
-
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 )
@@ -26,6 +24,7 @@ type Ledger struct {
 	table      table
 	classifier Classifier
 	ranks      []uint8
+	epoch      uint32  // number of the last one that was closed
 	books      [2]book // by Half
 	key        siphash.Key
 }
@@ -60,7 +59,9 @@ func (l *Ledger) SetRank(point uint16, rank uint8) { l.ranks[point] = rank }
 
 // Add books a record.
 func (l *Ledger) Add(h Half, r *Record) {
-	set := l.table.find(r.Hash)
+	number := l.table.find(r.Hash)
+	l.table.touch(number, h)
+	set := l.table.set(number)
 	for i := range set {
 		if set[i].is(r) {
 			set[i].counts[h].Add(r.Count)
@@ -72,7 +73,7 @@ func (l *Ledger) Add(h Half, r *Record) {
 		e = smallest(set)
 		l.foldFlow(set, e)
 	}
-	*e = entry{Key: r.Key, point: r.Point, hash: r.Hash, used: true}
+	*e = entry{Key: r.Key, point: r.Point, hash: r.Hash, used: true, last: l.epoch}
 	e.counts[h] = r.Count
 }
 
@@ -89,9 +90,11 @@ type Books struct {
 func (l *Ledger) Close(h Half) Books {
 	b := &l.books[h]
 	b.flows = b.flows[:0]
-	for i := range l.table.sets() {
-		l.closeSet(l.table.set(i), h)
+	l.epoch++
+	for _, set := range l.table.touched[h] {
+		l.closeSet(l.table.set(int(set)), h)
 	}
+	l.table.untouch(h)
 	return Books{Flows: b.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches()}
 }
 
@@ -105,11 +108,6 @@ func (l *Ledger) Reset(h Half) {
 
 // closeSet moves each flow of a set that has traffic in the half to its book.
 func (l *Ledger) closeSet(set []entry, h Half) {
-	for i := range set {
-		if e := &set[i]; e.used && e.idle < math.MaxUint8 {
-			e.idle++
-		}
-	}
 	for i := range set {
 		if e := &set[i]; e.used && e.active(h) {
 			l.closeFlow(set, e, h)

@@ -21,7 +21,7 @@ func directionOf(point uint16) flow.Direction { return flow.Direction(point & 1)
 // the duplicates and returns what counts: the primary's.
 func (l *Ledger) settle(set []entry, e *entry, h Half) epoch.Count {
 	primary := l.primary(set, e)
-	if primary == nil || (!primary.active(h) && primary.idle > primaryIdle) {
+	if primary == nil || (!primary.active(h) && l.epoch-primary.last > primaryIdle) {
 		primary = l.elect(set, e, h)
 	}
 	var count epoch.Count
@@ -36,7 +36,7 @@ func (l *Ledger) settle(set []entry, e *entry, h Half) epoch.Count {
 			l.books[h].duplicates[o.point].Add(o.counts[h])
 		}
 		o.counts[h] = epoch.Count{}
-		o.idle = 0
+		o.last = l.epoch
 	}
 	return count
 }

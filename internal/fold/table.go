@@ -33,8 +33,8 @@ type entry struct {
 	hash    uint64
 	counts  [2]epoch.Count // by Half
 	used    bool
-	primary bool  // the flow is counted here
-	idle    uint8 // closed epochs since the last one with traffic
+	primary bool   // the flow is counted here
+	last    uint32 // number of the last epoch in which it had traffic
 }
 
 func (e *entry) active(h Half) bool { return e.counts[h] != epoch.Count{} }
@@ -51,11 +51,36 @@ func (e *entry) bytes() uint64 { return e.counts[0].Bytes + e.counts[1].Bytes }
 
 // table is set-associative: bounded, with a place for every newcomer at the price
 // of the smallest flow of its set.
-type table struct{ entries []entry }
+type table struct {
+	entries []entry
+	// By half: which sets have traffic, as a list and as bits. Closing an epoch
+	// of a quiet host costs little however large the table is.
+	touched [2][]uint32
+	marks   [2][]uint64
+}
 
 func newTable(entries int) table {
 	sets := max(1, entries/tableWays)
-	return table{make([]entry, sets*tableWays)}
+	t := table{entries: make([]entry, sets*tableWays)}
+	for h := range t.marks {
+		t.marks[h] = make([]uint64, (sets+63)/64)
+	}
+	return t
+}
+
+// touch notes that a set has traffic in a half.
+func (t *table) touch(set int, h Half) {
+	word, bit := &t.marks[h][set/64], uint64(1)<<(set%64)
+	if *word&bit == 0 {
+		*word |= bit
+		t.touched[h] = append(t.touched[h], uint32(set))
+	}
+}
+
+// untouch forgets which sets have traffic in a half.
+func (t *table) untouch(h Half) {
+	clear(t.marks[h])
+	t.touched[h] = t.touched[h][:0]
 }
 
 // sets is the number of sets.
@@ -64,11 +89,11 @@ func (t *table) sets() int { return len(t.entries) / tableWays }
 // set returns the i-th set.
 func (t *table) set(i int) []entry { return t.entries[i*tableWays : (i+1)*tableWays] }
 
-// find returns the set of a hash: the hash scaled to the number of sets (Lemire,
+// find returns the number of the set of a hash: the hash scaled to the number of sets (Lemire,
 // "Fast random integer generation in an interval", 2019).
-func (t *table) find(hash uint64) []entry {
+func (t *table) find(hash uint64) int {
 	i, _ := bits.Mul64(hash, uint64(t.sets()))
-	return t.set(int(i))
+	return int(i)
 }
 
 // place returns where a newcomer may go: a free entry, or the one that has been
@@ -80,7 +105,7 @@ func place(set []entry) *entry {
 		if !e.used {
 			return e
 		}
-		if e.silent() && (best == nil || e.idle > best.idle) {
+		if e.silent() && (best == nil || e.last < best.last) {
 			best = e
 		}
 	}

@@ -1,0 +1,311 @@
+package api_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/traffic-monitor-agent/tma/exporter/api"
+	"github.com/traffic-monitor-agent/tma/exporter/window"
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+)
+
+var boot = [16]byte{1, 2, 3, 4}
+
+// history is a window.History that tells when somebody waits.
+type history struct {
+	*window.History
+	waiting chan uint64 // the sequence behind which
+}
+
+func (h *history) Wait(ctx context.Context, after uint64) error {
+	h.waiting <- after
+	return h.History.Wait(ctx, after)
+}
+
+func (h *history) add(t *testing.T, sequence uint64) {
+	t.Helper()
+	end := time.Unix(int64(sequence), 0)
+	if err := h.Add(&epoch.Epoch{Host: "host-a", Sequence: sequence, Start: end.Add(-time.Second), End: end}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func newServer(t *testing.T, epochs int) (*httptest.Server, *history) {
+	t.Helper()
+	h := &history{
+		History: window.NewHistory(window.HistoryConfig{Flows: 10, Retention: time.Hour, MaxBytes: 1 << 20}),
+		waiting: make(chan uint64, 1000),
+	}
+	for i := range epochs {
+		h.add(t, uint64(i+1))
+	}
+	handler, err := api.New(h, boot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server, h
+}
+
+// get returns the answer and its body, as it was sent.
+func get(t *testing.T, url string, header ...string) (*http.Response, []byte) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	// No answer is decompressed behind our back.
+	response, err := (&http.Transport{DisableCompression: true}).RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, body
+}
+
+func decode(t *testing.T, body []byte) (*epoch.Batch, []uint64) {
+	t.Helper()
+	batch, err := epoch.DecodeBatch(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sequences []uint64
+	for _, e := range batch.Epochs {
+		sequences = append(sequences, e.Sequence)
+	}
+	return batch, sequences
+}
+
+func TestEpochs(t *testing.T) {
+	server, _ := newServer(t, 3)
+	ours, others := hex.EncodeToString(boot[:]), strings.Repeat("00", 16)
+	for _, test := range []struct {
+		query string
+		want  []uint64
+	}{
+		{"", []uint64{1, 2, 3}},
+		{"?after=0", []uint64{1, 2, 3}},
+		{"?after=2", []uint64{3}},
+		{"?after=2&boot_id=" + ours, []uint64{3}},
+		{"?after=2&boot_id=" + strings.ToUpper(ours), []uint64{3}},
+		{"?after=3&wait=0s", nil},
+		{"?after=3&boot_id=" + others, []uint64{1, 2, 3}},
+		{"?after=99&boot_id=" + others, []uint64{1, 2, 3}},
+	} {
+		t.Run(test.query, func(t *testing.T) {
+			response, body := get(t, server.URL+"/v1/epochs"+test.query)
+			if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/x-protobuf" {
+				t.Fatalf("got %s, %s", response.Status, response.Header.Get("Content-Type"))
+			}
+			batch, got := decode(t, body)
+			if !slices.Equal(got, test.want) {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+			if batch.BootID != boot || batch.Oldest != 1 || batch.Newest != 3 {
+				t.Errorf("got boot %x, %d to %d", batch.BootID, batch.Oldest, batch.Newest)
+			}
+		})
+	}
+}
+
+func TestEpochsAreBounded(t *testing.T) {
+	server, _ := newServer(t, 200)
+	_, body := get(t, server.URL+"/v1/epochs?after=10")
+	batch, got := decode(t, body)
+	if len(got) != 64 || got[0] != 11 || batch.Newest != 200 {
+		t.Errorf("got %d epochs from %d on, newest %d; want 64 from 11 on, newest 200", len(got), got[0], batch.Newest)
+	}
+}
+
+// A request waits for the epoch that isn't there yet, and only for that.
+func TestEpochsWaits(t *testing.T) {
+	server, h := newServer(t, 1)
+	type answer struct{ sequences []uint64 }
+	answers := make(chan answer)
+	go func() {
+		_, body := get(t, server.URL+"/v1/epochs?after=1&wait=30s")
+		_, sequences := decode(t, body)
+		answers <- answer{sequences}
+	}()
+	if after := <-h.waiting; after != 1 {
+		t.Errorf("waits behind %d, want 1", after)
+	}
+	select {
+	case <-answers:
+		t.Error("answered before there was an epoch")
+	default:
+	}
+	h.add(t, 2)
+	if got := <-answers; !slices.Equal(got.sequences, []uint64{2}) {
+		t.Errorf("got %v, want 2", got.sequences)
+	}
+}
+
+func TestCompression(t *testing.T) {
+	server, _ := newServer(t, 20)
+	_, plain := get(t, server.URL+"/v1/epochs")
+	for _, test := range []struct {
+		accept string
+		want   string
+	}{
+		{"", ""}, {"gzip", ""}, {"zstd", "zstd"}, {"gzip, ZSTD", "zstd"}, {"gzip;q=1, zstd;q=0.5", "zstd"},
+		{"zstd;q=0", ""}, {"zstd; q=0.000", ""}, {"zstd;q=x", ""}, {"zstandard", ""}, {"*", ""},
+	} {
+		t.Run(test.accept, func(t *testing.T) {
+			response, body := get(t, server.URL+"/v1/epochs", "Accept-Encoding", test.accept)
+			if got := response.Header.Get("Content-Encoding"); got != test.want {
+				t.Fatalf("Content-Encoding %q, want %q", got, test.want)
+			}
+			if response.Header.Get("Vary") != "Accept-Encoding" {
+				t.Error("no Vary")
+			}
+			if test.want == "zstd" {
+				if len(body) >= len(plain) {
+					t.Errorf("%d bytes compressed, %d plain", len(body), len(plain))
+				}
+				reader, err := zstd.NewReader(nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer reader.Close()
+				if body, err = reader.DecodeAll(body, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !bytes.Equal(body, plain) {
+				t.Error("not the message that goes out uncompressed")
+			}
+		})
+	}
+}
+
+func TestBadParameters(t *testing.T) {
+	server, h := newServer(t, 1)
+	for _, test := range []struct{ query, parameter, want string }{
+		{"after=x", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"after=-1", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"after=", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"after=18446744073709551616", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"after=1&after=1", "after", "the parameter is there more than once; allowed: once"},
+		{"boot_id=00", "boot_id", "not a boot id; allowed: 32 hexadecimal digits"},
+		{"boot_id=" + strings.Repeat("g", 32), "boot_id", "not a boot id; allowed: 32 hexadecimal digits"},
+		{"wait=31s", "wait", "not a time to wait; allowed: 0s to 30s"},
+		{"wait=-1s", "wait", "not a time to wait; allowed: 0s to 30s"},
+		{"wait=5", "wait", "not a time to wait; allowed: 0s to 30s"},
+		{"From=1", "From", "unknown parameter; allowed: after, boot_id, wait"},
+		{"after=%zz", "", "the query isn't URL-encoded; allowed: after, boot_id, wait"},
+		{"after=1;wait=0s", "", "the query isn't URL-encoded; allowed: after, boot_id, wait"},
+		{"after=" + strings.Repeat("0", 600), "", "the query is too long; allowed: 512 characters"},
+	} {
+		t.Run(test.query, func(t *testing.T) {
+			response, body := get(t, server.URL+"/v1/epochs?"+test.query)
+			wantJSONError(t, response, body, http.StatusBadRequest, test.parameter, test.want)
+		})
+	}
+	if len(h.waiting) != 0 {
+		t.Error("a bad request waited for epochs")
+	}
+}
+
+func wantJSONError(t *testing.T, response *http.Response, body []byte, status int, parameter, message string) {
+	t.Helper()
+	var got struct{ Error, Parameter string }
+	if err := json.Unmarshal(body, &got); err != nil || response.Header.Get("Content-Type") != "application/json" {
+		t.Fatalf("%s, %s, %s: %v", response.Status, response.Header.Get("Content-Type"), body, err)
+	}
+	if response.StatusCode != status || got.Parameter != parameter || got.Error != message {
+		t.Errorf("got %d, %+v; want %d, %q, %q", response.StatusCode, got, status, parameter, message)
+	}
+}
+
+func TestOtherPathsAndMethods(t *testing.T) {
+	server, _ := newServer(t, 1)
+	response, body := get(t, server.URL+"/v1/flows")
+	wantJSONError(t, response, body, http.StatusNotFound, "", "no such path; there is: /v1/epochs")
+	response, err := http.PostForm(server.URL+"/v1/epochs", url.Values{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, _ = io.ReadAll(response.Body)
+	wantJSONError(t, response, body, http.StatusMethodNotAllowed, "", "method not allowed; allowed: GET, HEAD")
+}
+
+// As many requests as are allowed wait; one more is refused at once, and a place
+// that a client gives up is free again.
+func TestRequestsAreBounded(t *testing.T) {
+	server, h := newServer(t, 1)
+	ctx, hangUp := context.WithCancel(t.Context())
+	const allowed = 32
+	ended := make(chan struct{}, allowed)
+	for range allowed {
+		go func() {
+			request, _ := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+"/v1/epochs?after=1&wait=30s", nil)
+			if response, err := http.DefaultClient.Do(request); err == nil {
+				response.Body.Close()
+			}
+			ended <- struct{}{}
+		}()
+	}
+	for range allowed {
+		<-h.waiting
+	}
+	response, body := get(t, server.URL+"/v1/epochs?wait=0s")
+	wantJSONError(t, response, body, http.StatusServiceUnavailable, "", "too many requests at once; allowed: 32")
+	if response.Header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	hangUp()
+	for range allowed {
+		<-ended
+	}
+	deadline := time.Now().Add(10 * time.Second) // the server hears of it in its own time
+	for {
+		response, _ := get(t, server.URL+"/v1/epochs?wait=0s")
+		if response.StatusCode == http.StatusOK {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("places of clients that hung up aren't free")
+		}
+	}
+}
+
+func TestHealthyAndReady(t *testing.T) {
+	server, h := newServer(t, 0)
+	status := func(path string) string {
+		response, body := get(t, server.URL+path)
+		return fmt.Sprint(response.StatusCode, " ", string(body))
+	}
+	if got, want := status("/-/healthy"), "200 Healthy.\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := status("/-/ready"), "503 Not ready: no epoch yet.\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	h.add(t, 1)
+	if got, want := status("/-/ready"), "200 Ready.\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

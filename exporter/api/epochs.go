@@ -1,0 +1,78 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+)
+
+// Bounds of one answer; the first epoch goes out whatever its size.
+const (
+	maxEpochs = 64
+	maxBytes  = 4 << 20
+)
+
+// writeTimeout is how long a client may take to read an answer, for it holds one
+// of maxRequests meanwhile.
+const writeTimeout = 30 * time.Second
+
+// epochs answers GET /v1/epochs: a protobuf Batch of the epochs behind one, as
+// soon as there are any, an empty Batch if there are none in time.
+func (s *server) epochs(w http.ResponseWriter, r *http.Request) {
+	q, err := parseEpochsQuery(r.URL.RawQuery)
+	if err != nil {
+		writeError(w, http.StatusBadRequest, errorBody{err.Error(), err.parameter})
+		return
+	}
+	select {
+	case s.requests <- struct{}{}:
+		defer func() { <-s.requests }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		writeError(w, http.StatusServiceUnavailable, errorBody{Error: "too many requests at once; allowed: " + strconv.Itoa(maxRequests)})
+		return
+	}
+	if q.boot != nil && *q.boot != s.boot {
+		q.after = 0 // of another run: everything is new to this client
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), q.wait)
+	defer cancel()
+	// Whether it came to something or time is up, After tells.
+	_ = s.history.Wait(ctx, q.after)
+	batch := s.history.After(q.after, maxEpochs, maxBytes)
+	s.write(w, r, epoch.EncodeBatch(s.boot, batch.Oldest, batch.Newest, batch.Epochs))
+}
+
+// write sends a message, compressed if the client can read that.
+func (s *server) write(w http.ResponseWriter, r *http.Request, message []byte) {
+	// Not every ResponseWriter has deadlines; the server's do.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
+	header := w.Header()
+	header.Set("Content-Type", "application/x-protobuf")
+	header.Set("Cache-Control", "no-store")
+	header.Set("Vary", "Accept-Encoding")
+	if acceptsZstd(r.Header.Values("Accept-Encoding")) {
+		header.Set("Content-Encoding", "zstd")
+		message = s.zstd.EncodeAll(message, nil)
+	}
+	header.Set("Content-Length", strconv.Itoa(len(message)))
+	w.Write(message) // the client is gone if this fails
+}
+
+// acceptsZstd reads Accept-Encoding (RFC 9110, 12.5.3).
+func acceptsZstd(values []string) bool {
+	for encoding := range strings.SplitSeq(strings.Join(values, ","), ",") {
+		name, weight, _ := strings.Cut(encoding, ";")
+		if !strings.EqualFold(strings.TrimSpace(name), "zstd") {
+			continue
+		}
+		key, value, _ := strings.Cut(strings.TrimSpace(weight), "=")
+		q, err := strconv.ParseFloat(value, 64)
+		return key != "q" || err == nil && q > 0
+	}
+	return false
+}

@@ -1,0 +1,179 @@
+// Package collector makes the exporter's Prometheus metrics of the epochs. Their
+// number is bounded, whatever the traffic: by the devices of the host, the levels
+// of the ladders and topk.k.
+package collector
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+
+	"github.com/traffic-monitor-agent/tma/exporter/capture"
+	"github.com/traffic-monitor-agent/tma/exporter/window"
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+)
+
+// Config is what a Collector reads at a scrape, each safe for concurrent use.
+type Config struct {
+	Attachments func() []capture.Attachment
+	Top         func() *window.Top // may return nil, for nothing yet
+	Cardinality func() []window.Estimate
+	Start       time.Time // of the process: since when the counters count
+}
+
+// Collector is a prometheus.Collector. Its counters are all as of the end of the
+// last epoch, so that their sum over flows, folded, remainder, other and
+// duplicates is exactly what the hooks saw, in every scrape.
+type Collector struct {
+	config Config
+	descs  descriptions
+	totals *totals
+	drain  prometheus.Histogram
+}
+
+// New returns a Collector whose counters are 0.
+func New(c Config) *Collector {
+	return &Collector{
+		config: c,
+		descs:  newDescriptions(),
+		totals: newTotals(),
+		drain: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name:                            "tma_capture_drain_duration_seconds",
+			Help:                            "Time it took to drain an epoch from the kernel.",
+			Buckets:                         []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1},
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}),
+	}
+}
+
+// Add counts an epoch and the time it took to drain it. It reads e and keeps
+// nothing of it.
+func (c *Collector) Add(e *epoch.Epoch, drain time.Duration) {
+	c.totals.add(e)
+	c.drain.Observe(drain.Seconds())
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(to chan<- *prometheus.Desc) {
+	for _, desc := range c.descs.all() {
+		to <- desc
+	}
+	c.drain.Describe(to)
+}
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(to chan<- prometheus.Metric) {
+	m := emitter{&c.descs, to}
+	c.collectTotals(m, c.totals.snapshot())
+	collectAttachments(m, c.config.Attachments())
+	if top := c.config.Top(); top != nil {
+		c.collectTop(m, top)
+	}
+	collectCardinality(m, c.config.Cardinality())
+	c.drain.Collect(to)
+}
+
+// collectAttachments sends each series once: two devices may have had one name,
+// one after the other.
+func collectAttachments(m emitter, attachments []capture.Attachment) {
+	told := map[capture.Attachment]bool{}
+	for _, a := range attachments {
+		a.Device = printable(a.Device)
+		if !told[a] {
+			told[a] = true
+			m.gauge(m.attached, 1, a.Device, a.Direction.String(), a.Hook)
+		}
+	}
+}
+
+func (c *Collector) collectTotals(m emitter, t *totals) {
+	start := c.config.Start
+	for key, d := range t.devices {
+		device, direction := key.name, key.direction.String()
+		m.counters(m.total, d.total, d.created, device, direction)
+		m.counters(m.duplicate, d.duplicate, d.created, device, direction)
+		m.counters(m.remainder, d.remainder, d.created, device, direction)
+		for reason, count := range d.others {
+			m.counters(m.other, count, d.created, device, direction, reason)
+		}
+	}
+	for key, count := range t.folded {
+		m.counters(m.folded, count, start, key.dimension.String(), key.level())
+	}
+	m.counters(m.flow, t.flows, start)
+	m.counters(m.unaccounted, t.unaccounted, start)
+	m.counter(m.epochs, t.epochs, start)
+}
+
+// level returns the step of a ladder as the label spells it: ipv4/24, ipv6/48.
+func (k foldedKey) level() string {
+	if k.ipv4 {
+		return fmt.Sprintf("ipv4/%d", k.bits)
+	}
+	return fmt.Sprintf("ipv6/%d", k.bits)
+}
+
+// other is the value of every label of the series for all that has no own one.
+const other = "other"
+
+func (c *Collector) collectTop(m emitter, top *window.Top) {
+	seconds := top.Span.Seconds()
+	if seconds <= 0 {
+		return
+	}
+	for _, f := range top.Flows.Entries {
+		labels := []string{
+			f.Key.SourceAddr().String(), f.Key.DestinationAddr().String(),
+			port(f.Key.SourcePort), port(f.Key.DestinationPort), flow.ProtocolName(f.Key.Protocol),
+		}
+		m.gauge(m.flowBytes, float64(f.Bytes)/seconds, labels...)
+		m.gauge(m.flowPackets, float64(f.Packets)/seconds, labels...)
+	}
+	m.gauge(m.flowBytes, float64(top.Flows.Other.Bytes)/seconds, other, other, other, other, other)
+	m.gauge(m.flowPackets, float64(top.Flows.Other.Packets)/seconds, other, other, other, other, other)
+	for _, s := range top.Services.Entries {
+		m.gauge(m.serviceBytes, float64(s.Bytes)/seconds, flow.ProtocolName(s.Key.Protocol), port(s.Key.Port), s.Key.Name())
+	}
+	m.gauge(m.serviceBytes, float64(top.Services.Other.Bytes)/seconds, other, other, other)
+	collectAddresses(m, m.sourceBytes, &top.Sources, seconds)
+	collectAddresses(m, m.destinationBytes, &top.Destinations, seconds)
+
+	collectRanking(c, m, epoch.OfFlows, &top.Flows)
+	collectRanking(c, m, epoch.OfSources, &top.Sources)
+	collectRanking(c, m, epoch.OfDestinations, &top.Destinations)
+	collectRanking(c, m, "services", &top.Services)
+}
+
+func port(p uint16) string { return strconv.Itoa(int(p)) }
+
+func collectAddresses(m emitter, desc *prometheus.Desc, r *window.Ranking[[16]byte], seconds float64) {
+	for _, a := range r.Entries {
+		m.gauge(desc, float64(a.Bytes)/seconds, netip.AddrFrom16(a.Key).Unmap().String())
+	}
+	m.gauge(desc, float64(r.Other.Bytes)/seconds, other)
+}
+
+func collectRanking[K comparable](c *Collector, m emitter, of string, r *window.Ranking[K]) {
+	m.gauge(m.entries, float64(len(r.Entries)), of)
+	m.counter(m.admissions, r.Admissions, c.config.Start, of)
+	m.counter(m.evictions, r.Evictions, c.config.Start, of)
+}
+
+func collectCardinality(m emitter, estimates []window.Estimate) {
+	told := map[string]bool{}
+	for _, e := range estimates {
+		m.gauge(m.cardinality, e.Value, e.Of, model.Duration(e.Window).String())
+		if !told[e.Of] {
+			told[e.Of] = true
+			m.gauge(m.cardinalityError, hll.RelativeError, e.Of)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package collector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+)
+
+// pair describes a metric in packets and one in bytes.
+type pair struct{ packets, bytes *prometheus.Desc }
+
+// counters describes tma_<name>_packets_total and tma_<name>_bytes_total.
+func counters(name, what string, labels ...string) pair {
+	return pair{
+		packets: prometheus.NewDesc("tma_"+name+"_packets_total", "Packets "+what, labels, nil),
+		bytes:   prometheus.NewDesc("tma_"+name+"_bytes_total", "Bytes, layer 2 header included, "+what, labels, nil),
+	}
+}
+
+func gauge(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("tma_"+name, help, labels, nil)
+}
+
+// descriptions are those of every metric that Collector makes itself.
+type descriptions struct {
+	total, duplicate, remainder, other, folded, flow, unaccounted pair
+
+	epochs, attached *prometheus.Desc
+
+	flowBytes, flowPackets, sourceBytes, destinationBytes, serviceBytes *prometheus.Desc
+	entries, admissions, evictions                                      *prometheus.Desc
+
+	cardinality, cardinalityError *prometheus.Desc
+}
+
+func newDescriptions() descriptions {
+	device := []string{"device", "direction"}
+	flowLabels := []string{"source", "destination", "source_port", "destination_port", "protocol"}
+	return descriptions{
+		total:     counters("capture", "seen by the hook, as on the wire.", device...),
+		duplicate: counters("capture_duplicate", "seen here but counted at another device of the host.", device...),
+		remainder: counters("capture_remainder", "whose flow is unknown because the ring buffer was full.", device...),
+		other:     counters("capture_other", "that are not counted under a 5-tuple, by the reason.", append(device, "reason")...),
+		folded:    counters("capture_folded", "counted under a prefix because the flow table was full, by its length.", "dimension", "level"),
+		flow:      counters("capture_flow", "counted under a 5-tuple."),
+		unaccounted: counters("capture_unaccounted",
+			"by which what was seen and what was counted differ; always 0."),
+		epochs:   gauge("capture_epochs_total", "Epochs drained from the kernel."),
+		attached: gauge("capture_attached", "1 for each device and direction that is captured on.", "device", "direction", "hook"),
+
+		flowBytes: gauge("flow_bytes_per_second",
+			"Rate of a top flow over topk.window; the series with other in every label is all other traffic.", flowLabels...),
+		flowPackets: gauge("flow_packets_per_second",
+			"Rate of a top flow over topk.window; the series with other in every label is all other traffic.", flowLabels...),
+		sourceBytes: gauge("source_bytes_per_second",
+			"Rate of a top source over topk.window; the series other is all other traffic.", "source"),
+		destinationBytes: gauge("destination_bytes_per_second",
+			"Rate of a top destination over topk.window; the series other is all other traffic.", "destination"),
+		serviceBytes: gauge("service_bytes_per_second",
+			"Rate of a top service over topk.window; the series with other in every label is all other traffic.",
+			"protocol", "port", "service"),
+		entries:    gauge("topk_entries", "Top flows, sources, destinations and services that have a series.", "of"),
+		admissions: gauge("topk_admissions_total", "Times that a top flow, source, destination or service got a series.", "of"),
+		evictions:  gauge("topk_evictions_total", "Times that a top flow, source, destination or service lost its series.", "of"),
+
+		cardinality: gauge("cardinality", "Estimated number of distinct flows, sources and so on in a sliding window.", "of", "window"),
+		cardinalityError: gauge("cardinality_relative_error",
+			"Standard error of tma_cardinality, as a fraction of it.", "of"),
+	}
+}
+
+// all returns every description.
+func (d *descriptions) all() []*prometheus.Desc {
+	descs := []*prometheus.Desc{
+		d.epochs, d.attached,
+		d.flowBytes, d.flowPackets, d.sourceBytes, d.destinationBytes, d.serviceBytes,
+		d.entries, d.admissions, d.evictions,
+		d.cardinality, d.cardinalityError,
+	}
+	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted} {
+		descs = append(descs, p.packets, p.bytes)
+	}
+	return descs
+}
+
+// emitter sends the metrics of one scrape.
+type emitter struct {
+	*descriptions
+	to chan<- prometheus.Metric
+}
+
+func (m emitter) gauge(desc *prometheus.Desc, value float64, labels ...string) {
+	m.to <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+}
+
+func (m emitter) counter(desc *prometheus.Desc, value uint64, since time.Time, labels ...string) {
+	m.to <- prometheus.MustNewConstMetricWithCreatedTimestamp(
+		desc, prometheus.CounterValue, float64(value), since, labels...)
+}
+
+func (m emitter) counters(p pair, c epoch.Count, since time.Time, labels ...string) {
+	m.counter(p.packets, c.Packets, since, labels...)
+	m.counter(p.bytes, c.Bytes, since, labels...)
+}

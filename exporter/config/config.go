@@ -1,0 +1,81 @@
+// Package config is the exporter's configuration: a YAML file and flags that say
+// the same things by the same names (capture.key_file and --capture.key-file),
+// explicit flags going before the file and the file before the defaults.
+//
+// Every wrong value is one line that names the file or the flag, the key and
+// what is allowed.
+package config
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
+)
+
+// Config is what the exporter does, apart from what it serves the web with.
+type Config struct {
+	Capture Capture `yaml:"capture"`
+	TopK    TopK    `yaml:"topk"`
+	Epochs  Epochs  `yaml:"epochs"`
+	Sketch  Sketch  `yaml:"sketch"`
+}
+
+// Capture is where packets are counted, how often and at what cost.
+type Capture struct {
+	// Include and Exclude match whole device names; Exclude goes first.
+	Include yamlconf.Regexp   `yaml:"include"`
+	Exclude yamlconf.Regexp   `yaml:"exclude"`
+	Epoch   yamlconf.Duration `yaml:"epoch"`
+	// Memory is for caches, ring buffer and flow table together, whatever the
+	// number of CPUs.
+	Memory yamlconf.Bytes `yaml:"memory"`
+	// Fleet holds the networks of all monitored hosts.
+	Fleet []yamlconf.Prefix `yaml:"fleet"`
+}
+
+// TopK bounds the series by address: at most K and one for the rest a metric.
+type TopK struct {
+	K      int               `yaml:"k"`
+	Window yamlconf.Duration `yaml:"window"`
+}
+
+// Epochs is what /v1/epochs offers to aggregators.
+type Epochs struct {
+	// Host is the name in the epochs; empty for the system's host name.
+	Host string `yaml:"host"`
+	// Flows is how many of an epoch's flows keep their 5-tuple on the way out.
+	Flows     int               `yaml:"flows"`
+	Retention yamlconf.Duration `yaml:"retention"`
+	// Memory bounds what is kept, even if that is less than Retention.
+	Memory yamlconf.Bytes `yaml:"memory"`
+}
+
+// Sketch is how distinct things are counted.
+type Sketch struct {
+	// KeyFile holds the fleet's secret as 32 hexadecimal digits; see Key.
+	KeyFile string `yaml:"key_file"`
+}
+
+// Default returns the configuration of an exporter without file and flags.
+func Default() Config {
+	return Config{
+		Capture: Capture{
+			Include: yamlconf.MustRegexp(".*"),
+			Exclude: yamlconf.MustRegexp(""),
+			Epoch:   yamlconf.Duration(500 * time.Millisecond),
+			Memory:  64 << 20,
+		},
+		TopK:   TopK{K: 20, Window: yamlconf.Duration(15 * time.Second)},
+		Epochs: Epochs{Flows: 1000, Retention: yamlconf.Duration(2 * time.Minute), Memory: 16 << 20},
+	}
+}
+
+// FleetPrefixes returns Fleet as the packages that capture and fold take it.
+func (c *Capture) FleetPrefixes() []netip.Prefix {
+	prefixes := make([]netip.Prefix, len(c.Fleet))
+	for i, p := range c.Fleet {
+		prefixes[i] = p.Prefix
+	}
+	return prefixes
+}

@@ -1,0 +1,110 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
+)
+
+// DefaultAddress is where the exporter listens unless told otherwise.
+const DefaultAddress = ":10017"
+
+// Options are all that a command line says.
+type Options struct {
+	Config        Config
+	File          string // the YAML file; empty for none
+	CheckOnly     bool   // end after checking the configuration
+	TelemetryPath string // of the metrics
+	Web           *web.FlagConfig
+	Log           *promslog.Config
+}
+
+// Parse reads a command line, without the program's name, and the file that it
+// names. Errors are one line. Like every kingpin program it ends by itself on
+// --help and --version.
+func Parse(args []string) (*Options, error) {
+	first := Options{Config: Default()}
+	if _, err := first.flags().Parse(args); err != nil {
+		return nil, err
+	}
+	// The file goes between defaults and flags, and only the flags say where it
+	// is: so they are read once more, over it.
+	options := Options{Config: Default()}
+	if first.File != "" {
+		if err := options.Config.Load(first.File); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := options.flags().Parse(args); err != nil {
+		return nil, err
+	}
+	if err := checkTelemetryPath(options.TelemetryPath); err != nil {
+		return nil, err
+	}
+	if err := web.Validate(*options.Web.WebConfigFile); err != nil {
+		return nil, fmt.Errorf("--web.config.file: %w", err)
+	}
+	return &options, nil
+}
+
+// flags returns the command line whose flags write into o. A flag that isn't
+// given leaves the configuration as it is.
+func (o *Options) flags() *kingpin.Application {
+	app := kingpin.New("tma-exporter", "Counts every packet of a host and says who talks to whom.")
+	app.UsageWriter(os.Stdout)
+	app.Version(version.Print("tma-exporter"))
+	app.HelpFlag.Short('h')
+	app.Flag("config.file", "YAML configuration file; its keys are those of the flags.").StringVar(&o.File)
+	app.Flag("config.check", "Check the configuration and end.").BoolVar(&o.CheckOnly)
+	app.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&o.TelemetryPath)
+	o.Web = kingpinflag.AddFlags(app, DefaultAddress)
+	for _, s := range o.Config.settings() {
+		app.Flag(s.flag(), s.help).PlaceHolder(s.String()).SetValue(&flagValue{setting: s})
+	}
+	o.Log = &promslog.Config{}
+	flag.AddFlags(app, o.Log)
+	return app
+}
+
+// checkTelemetryPath refuses paths that other handlers have.
+func checkTelemetryPath(path string) error {
+	taken := path == "/" || strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/-/")
+	if !strings.HasPrefix(path, "/") || taken || strings.ContainsAny(path, "{} \t") {
+		return fmt.Errorf("--web.telemetry-path: %q isn't free; allowed: a path such as /metrics, but not the root or one below /v1 or /-", path)
+	}
+	return nil
+}
+
+// flagValue is a setting as a flag.
+type flagValue struct {
+	setting
+	given bool
+}
+
+// IsCumulative tells kingpin whether the flag may be repeated.
+func (f *flagValue) IsCumulative() bool {
+	_, list := f.value.(*[]yamlconf.Prefix)
+	return list
+}
+
+// Set takes the flag's text. A list's first flag replaces what the file said, as
+// the flag of a single value does.
+func (f *flagValue) Set(text string) error {
+	if list, ok := f.value.(*[]yamlconf.Prefix); ok && !f.given {
+		*list = nil
+	}
+	f.given = true
+	if err := f.set(text); err != nil {
+		return fmt.Errorf("--%s: %w", f.flag(), err)
+	}
+	return nil
+}

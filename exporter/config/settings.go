@@ -1,0 +1,141 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
+)
+
+// setting is one key of the file and the flag of the same name.
+type setting struct {
+	key   string // its path in the file
+	help  string
+	value any          // points into a Config
+	check func() error // that the value is allowed; nil if every value of the type is
+}
+
+// flag returns the name of the setting's flag.
+func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
+
+// settings lists all of a configuration's settings.
+func (c *Config) settings() []setting {
+	return []setting{
+		{"capture.include", "Devices to capture on: a regular expression that matches the whole name.",
+			&c.Capture.Include, nil},
+		{"capture.exclude", "Devices not to capture on, even if included: a regular expression that matches the whole name.",
+			&c.Capture.Exclude, nil},
+		{"capture.epoch", "How often the kernel's counters are drained.",
+			&c.Capture.Epoch, within(&c.Capture.Epoch, duration(100*time.Millisecond), duration(10*time.Second))},
+		{"capture.memory", "Memory for flow caches, ring buffer and flow table, on all CPUs together.",
+			&c.Capture.Memory, within(&c.Capture.Memory, 8<<20, 64<<30)},
+		{"capture.fleet", "A network of monitored hosts, whose traffic with this host an aggregator counts once. Repeatable.",
+			&c.Capture.Fleet, nil},
+		{"topk.k", "How many flows, sources, destinations and services have series of their own.",
+			&c.TopK.K, within(&c.TopK.K, 1, 1000)},
+		{"topk.window", "The time over which rates of top flows, sources, destinations and services are taken.",
+			&c.TopK.Window, within(&c.TopK.Window, duration(time.Second), duration(10*time.Minute))},
+		{"epochs.host", "The name of this host in its epochs; the system's host name if empty.",
+			&c.Epochs.Host, c.checkHost},
+		{"epochs.flows", "How many flows an epoch carries to aggregators; smaller ones are folded into prefixes.",
+			&c.Epochs.Flows, within(&c.Epochs.Flows, 1, 100_000)},
+		{"epochs.retention", "How long epochs are kept for aggregators.",
+			&c.Epochs.Retention, within(&c.Epochs.Retention, duration(10*time.Second), duration(time.Hour))},
+		{"epochs.memory", "Memory for kept epochs; the oldest go, even before their time.",
+			&c.Epochs.Memory, within(&c.Epochs.Memory, 1<<20, 4<<30)},
+		{"sketch.key_file", "File with the fleet's secret for counting distinct things, 32 hexadecimal digits. Without it the key is public, and crafted packets can drive the counts to any value.",
+			&c.Sketch.KeyFile, c.checkKeyFile},
+	}
+}
+
+func duration(d time.Duration) yamlconf.Duration { return yamlconf.Duration(d) }
+
+// within returns a check that a value lies between two bounds, both allowed.
+func within[T cmp.Ordered](value *T, low, high T) func() error {
+	return func() error {
+		if *value < low || *value > high {
+			return fmt.Errorf("%v is out of range; allowed: %v to %v", *value, low, high)
+		}
+		return nil
+	}
+}
+
+// maxHost is the longest name of a host (RFC 1035, 2.3.4).
+const maxHost = 253
+
+func (c *Config) checkHost() error {
+	odd := strings.ContainsFunc(c.Epochs.Host, func(r rune) bool { return r <= ' ' || r > '~' })
+	if odd || len(c.Epochs.Host) > maxHost {
+		return fmt.Errorf("not a name; allowed: at most %d printable ASCII characters without a space", maxHost)
+	}
+	return nil
+}
+
+func (c *Config) checkKeyFile() error {
+	_, _, err := c.Sketch.Key()
+	return err
+}
+
+// Load reads a YAML file over a configuration and checks what results. A key
+// file's path is relative to the file that names it.
+func (c *Config) Load(file string) error {
+	before := c.Sketch.KeyFile
+	if err := yamlconf.Load(file, c); err != nil {
+		return err
+	}
+	if path := c.Sketch.KeyFile; path != before && !filepath.IsAbs(path) {
+		c.Sketch.KeyFile = filepath.Join(filepath.Dir(file), path)
+	}
+	for _, s := range c.settings() {
+		if s.check == nil {
+			continue
+		}
+		if err := s.check(); err != nil {
+			return &yamlconf.Error{File: file, Key: s.key, Err: err}
+		}
+	}
+	return nil
+}
+
+// set sets a setting from the text of its flag.
+func (s *setting) set(text string) error {
+	if list, ok := s.value.(*[]yamlconf.Prefix); ok {
+		var p yamlconf.Prefix
+		if err := p.Set(text); err != nil {
+			return err
+		}
+		*list = append(*list, p)
+		return nil
+	}
+	if err := yamlconf.Set(text, s.value); err != nil {
+		return err
+	}
+	if s.check == nil {
+		return nil
+	}
+	return s.check()
+}
+
+// String returns the current value as a flag writes it.
+func (s *setting) String() string {
+	switch v := s.value.(type) {
+	case *[]yamlconf.Prefix:
+		texts := make([]string, len(*v))
+		for i, p := range *v {
+			texts[i] = p.String()
+		}
+		return strings.Join(texts, ",")
+	case *string:
+		return *v
+	case *int:
+		return fmt.Sprint(*v)
+	case fmt.Stringer:
+		return v.String()
+	default:
+		panic(errors.New("config: no text form of " + s.key))
+	}
+}

@@ -1,0 +1,35 @@
+// Command tma-exporter counts every packet of a host in the kernel and serves
+// who talks to whom: /metrics for Prometheus, /v1/epochs for tma-aggregator.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/traffic-monitor-agent/tma/exporter/config"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run returns the exit code: 1, behind one line on standard error, if the
+// configuration is wrong or something that must work doesn't.
+func run(args []string) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	options, err := config.Parse(args)
+	switch {
+	case err != nil:
+	case options.CheckOnly:
+		fmt.Println("tma-exporter: the configuration is right")
+	default:
+		err = serve(ctx, options)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tma-exporter:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/promslog"
+
+	"github.com/traffic-monitor-agent/tma/exporter/capture"
+	"github.com/traffic-monitor-agent/tma/exporter/config"
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+)
+
+// asProgram makes the test binary run as the program.
+const asProgram = "TMA_TEST_RUN_EXPORTER"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		os.Exit(run(os.Args[1:]))
+	}
+	os.Exit(m.Run())
+}
+
+// program runs the program to its end.
+func program(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	command := exec.CommandContext(t.Context(), os.Args[0], args...)
+	command.Env = append(os.Environ(), asProgram+"=1")
+	var out, diagnostics bytes.Buffer
+	command.Stdout, command.Stderr = &out, &diagnostics
+	err := command.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return command.ProcessState.ExitCode(), out.String(), diagnostics.String()
+}
+
+func TestWrongConfigurationIsOneLine(t *testing.T) {
+	for _, test := range []struct{ args, want string }{
+		{"--config.file=config/testdata/invalid-unknown-key.yml",
+			"tma-exporter: config/testdata/invalid-unknown-key.yml: capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, memory\n"},
+		{"--capture.epoch=1", "tma-exporter: --capture.epoch: \"1\" isn't a duration; allowed: a duration such as 500ms, 15s or 1h\n"},
+		{"--capture.include=(", "tma-exporter: --capture.include: \"(\" isn't a regular expression (missing closing ): `(`); allowed: a regular expression (RE2) such as eth.*|bond0\n"},
+	} {
+		for _, args := range [][]string{{test.args}, {"--config.check", test.args}} {
+			code, stdout, stderr := program(t, args...)
+			if code != 1 || stdout != "" || stderr != test.want {
+				t.Errorf("%v: exit code %d, output %q, errors %q; want 1 and %q", args, code, stdout, stderr, test.want)
+			}
+		}
+	}
+}
+
+func TestCheckOnly(t *testing.T) {
+	code, stdout, stderr := program(t, "--config.check", "--config.file=config/testdata/complete.yml")
+	if code != 0 || stdout != "tma-exporter: the configuration is right\n" || stderr != "" {
+		t.Errorf("exit code %d, output %q, errors %q", code, stdout, stderr)
+	}
+}
+
+// One epoch through the sink shows in everything that is served.
+func TestWhatIsServed(t *testing.T) {
+	options, err := config.Parse([]string{"--web.telemetry-path=/telemetry"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWindows(&options.Config, func() []capture.Attachment {
+		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
+	})
+	handler, err := w.handler(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(handler)
+	defer server.Close()
+	get := func(path string) (int, string) {
+		t.Helper()
+		response, err := http.Get(server.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(body)
+	}
+	if status, _ := get("/-/ready"); status != http.StatusServiceUnavailable {
+		t.Errorf("ready before the first epoch: %d", status)
+	}
+	count := epoch.Count{Packets: 10, Bytes: 15000}
+	w.sink(promslog.NewNopLogger())(&epoch.Epoch{
+		Host: "host-a", Sequence: 1, Start: time.Unix(100, 0), End: time.Unix(101, 0),
+		Devices: []epoch.Device{{Name: "eth0", Direction: flow.Egress, Total: count}},
+		Flows:   []epoch.Flow{{Key: flow.Key{Protocol: flow.ProtocolTCP, SourcePort: 40000, DestinationPort: 443}, Count: count}},
+	}, time.Millisecond)
+	for _, test := range []struct {
+		path string
+		want []string
+	}{
+		{"/", []string{`href="/telemetry"`, `href="/v1/epochs"`}},
+		{"/-/healthy", []string{"Healthy."}},
+		{"/-/ready", []string{"Ready."}},
+		{"/v1/epochs", []string{"host-a"}},
+		{"/telemetry", []string{
+			`tma_capture_bytes_total{device="eth0",direction="egress"} 15000`,
+			`tma_service_bytes_per_second{port="443",protocol="tcp",service="https"} 15000`,
+			`tma_capture_attached{device="eth0",direction="egress",hook="tcx"} 1`,
+			"tma_build_info{", "go_goroutines ", "process_resident_memory_bytes ",
+		}},
+	} {
+		status, body := get(test.path)
+		if status != http.StatusOK {
+			t.Errorf("%s: status %d", test.path, status)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: no %s in\n%s", test.path, want, body)
+			}
+		}
+	}
+	if status, _ := get("/metrics"); status != http.StatusNotFound {
+		t.Errorf("/metrics, which was moved: status %d", status)
+	}
+}

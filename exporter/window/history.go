@@ -1,0 +1,170 @@
+package window
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/netip"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
+)
+
+// ladderEntries is the room of each level of the ladders of an epoch on its way
+// out. Simulated with a thousand, every prefix of 0.3 % of the traffic is found.
+const ladderEntries = 1024
+
+// HistoryConfig says what a History keeps.
+type HistoryConfig struct {
+	Flows     int           // flows that an epoch keeps, at least 1
+	Retention time.Duration // age, against the newest epoch, beyond which an epoch goes
+	MaxBytes  int           // of all encoded epochs; the newest stays whatever its size
+	Fleet     []netip.Prefix
+}
+
+// History keeps the last epochs as they go out to aggregators: encoded, the
+// smaller flows folded into the ladders, bytes and packets conserved. Many may
+// read at once.
+type History struct {
+	config  HistoryConfig
+	ladders *fold.Ladders
+	flows   []epoch.Flow // those that an epoch keeps; for the next one again
+	scratch []uint64
+
+	mu     sync.Mutex
+	epochs []encodedEpoch // oldest first
+	bytes  int            // of epochs
+	added  chan struct{}  // closed by the next Add
+}
+
+// encodedEpoch is immutable once it is in a History.
+type encodedEpoch struct {
+	sequence uint64
+	end      time.Time
+	message  []byte
+}
+
+// NewHistory returns an empty History.
+func NewHistory(c HistoryConfig) *History {
+	return &History{config: c, ladders: fold.NewLadders(ladderEntries), added: make(chan struct{})}
+}
+
+// Add trims, encodes and keeps an epoch. It reads e and keeps nothing of it. On
+// an error the epoch is missing from the History.
+func (h *History) Add(e *epoch.Epoch) error {
+	message, err := epoch.Encode(h.trim(e))
+	if err != nil {
+		return fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.epochs = append(h.epochs, encodedEpoch{e.Sequence, e.End, message})
+	h.bytes += len(message)
+	h.expire()
+	close(h.added)
+	h.added = make(chan struct{})
+	return nil
+}
+
+// trim returns the epoch with its largest flows alone, every other folded into
+// the ladders. What it returns is valid until the next call.
+func (h *History) trim(e *epoch.Epoch) *epoch.Epoch {
+	trimmed := *e
+	if len(e.Flows) <= h.config.Flows {
+		// Encode sorts what it is given, and e isn't ours.
+		h.flows = append(h.flows[:0], e.Flows...)
+		trimmed.Flows = h.flows
+		return &trimmed
+	}
+	h.ladders.Reset()
+	h.ladders.AddPrefixes(e.Ladders)
+	classifier := fold.Classifier{Local: e.LocalNetworks, Fleet: h.config.Fleet}
+	var largest cut
+	largest, h.scratch = cutAt(flowBytes(e.Flows), h.config.Flows, h.scratch)
+	h.flows = h.flows[:0]
+	for i := range e.Flows {
+		f := &e.Flows[i]
+		if largest.keeps(f.Bytes) {
+			h.flows = append(h.flows, *f)
+		} else {
+			h.ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)
+		}
+	}
+	trimmed.Flows, trimmed.Ladders = h.flows, h.ladders.Snapshot()
+	return &trimmed
+}
+
+func flowBytes(flows []epoch.Flow) iter.Seq[uint64] {
+	return func(yield func(uint64) bool) {
+		for i := range flows {
+			if !yield(flows[i].Bytes) {
+				return
+			}
+		}
+	}
+}
+
+// expire drops epochs that are too old or for which there is no room.
+func (h *History) expire() {
+	newest := h.epochs[len(h.epochs)-1].end
+	for len(h.epochs) > 1 {
+		oldest := &h.epochs[0]
+		if h.bytes <= h.config.MaxBytes && newest.Sub(oldest.end) <= h.config.Retention {
+			return
+		}
+		h.bytes -= len(oldest.message)
+		oldest.message = nil // the array behind the slice lives on for a while
+		h.epochs = h.epochs[1:]
+	}
+}
+
+// Batch is a part of a History.
+type Batch struct {
+	Oldest, Newest uint64   // the sequences that the History holds; both 0 if none
+	Epochs         [][]byte // as epoch.Encode returned them, oldest first; not to be written
+}
+
+// After returns the epochs behind a sequence, at most maxEpochs and, beyond the
+// first, at most maxBytes.
+func (h *History) After(sequence uint64, maxEpochs, maxBytes int) Batch {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.epochs) == 0 {
+		return Batch{}
+	}
+	batch := Batch{Oldest: h.epochs[0].sequence, Newest: h.epochs[len(h.epochs)-1].sequence}
+	for _, e := range h.epochs[h.behind(sequence):] {
+		maxBytes -= len(e.message)
+		if len(batch.Epochs) == maxEpochs || len(batch.Epochs) > 0 && maxBytes < 0 {
+			break
+		}
+		batch.Epochs = append(batch.Epochs, e.message)
+	}
+	return batch
+}
+
+// behind returns the index of the first epoch with a greater sequence.
+func (h *History) behind(sequence uint64) int {
+	return sort.Search(len(h.epochs), func(i int) bool { return h.epochs[i].sequence > sequence })
+}
+
+// Wait returns nil as soon as there is an epoch behind a sequence, and the
+// context's error if that ends first.
+func (h *History) Wait(ctx context.Context, sequence uint64) error {
+	for {
+		h.mu.Lock()
+		there, added := h.behind(sequence) < len(h.epochs), h.added
+		h.mu.Unlock()
+		if there {
+			return nil
+		}
+		select {
+		case <-added:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

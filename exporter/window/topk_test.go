@@ -1,0 +1,294 @@
+package window
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+)
+
+// wantSum asserts that entries and other are the total exactly, and not too many.
+func wantSum[K comparable](t *testing.T, what string, r *Ranking[K], k int, total epoch.Count) {
+	t.Helper()
+	if len(r.Entries) > k {
+		t.Errorf("%s: %d entries, want at most %d", what, len(r.Entries), k)
+	}
+	sum := r.Other
+	for i, e := range r.Entries {
+		sum.Add(e.Count)
+		if i > 0 && e.Bytes > r.Entries[i-1].Bytes {
+			t.Errorf("%s: entry %d is larger than the one before", what, i)
+		}
+	}
+	if sum != total {
+		t.Errorf("%s: the sum is %v, want %v", what, sum, total)
+	}
+	if r.Other.Bytes > total.Bytes || r.Other.Packets > total.Packets {
+		t.Errorf("%s: other %v wrapped around", what, r.Other)
+	}
+}
+
+func wantSums(t *testing.T, top *Top, k int) {
+	t.Helper()
+	wantSum(t, "flows", &top.Flows, k, top.Total)
+	wantSum(t, "sources", &top.Sources, k, top.Total)
+	wantSum(t, "destinations", &top.Destinations, k, top.Total)
+	wantSum(t, "services", &top.Services, k, top.Total)
+}
+
+// Sums hold at every step, with more keys than there is room for, and the window
+// holds its epochs and no others.
+func TestTopKSums(t *testing.T) {
+	const k = 20
+	random := rand.New(rand.NewPCG(5, 6))
+	topk := NewTopK(k, 5*epochLength)
+	var counted []epoch.Count
+	for sequence := range uint64(20) {
+		e := testEpoch(sequence+1, mixedFlows(random, random.IntN(20_000))...)
+		addMess(e)
+		topk.Add(e)
+		total := e.Total()
+		total.Sub(e.Devices[0].Duplicate)
+		counted = append(counted, total)
+		var want epoch.Count
+		for _, c := range counted[max(0, len(counted)-5):] {
+			want.Add(c)
+		}
+		top := topk.Top()
+		if top.Total != want {
+			t.Fatalf("epoch %d: total %v, want %v", sequence+1, top.Total, want)
+		}
+		if want := min(5, time.Duration(sequence+1)) * epochLength; top.Span != want {
+			t.Fatalf("epoch %d: span %s, want %s", sequence+1, top.Span, want)
+		}
+		wantSums(t, top, k)
+	}
+}
+
+// Heavy keys are found, and counted exactly, among many small ones.
+func TestTopKFindsTheHeavy(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 8))
+	topk := NewTopK(3, 10*epochLength)
+	for sequence := range uint64(10) {
+		flows := []epoch.Flow{testFlow(1, 1, 1e6), testFlow(2, 2, 2e6), testFlow(3, 3, 3e6)}
+		// A scan: one source with many tiny flows, none of which matters alone.
+		for i := range uint32(15_000) {
+			flows = append(flows, testFlow(4, 1000+i, 500))
+		}
+		for i := range uint32(10_000) {
+			flows = append(flows, testFlow(1e5+i, 9, 50))
+		}
+		random.Shuffle(len(flows), func(i, j int) { flows[i], flows[j] = flows[j], flows[i] })
+		topk.Add(testEpoch(sequence+1, flows...))
+	}
+	top := topk.Top()
+	wantSums(t, top, 3)
+	wantTop(t, "flows", &top.Flows, func(k flow.Key) string { return k.SourceAddr().String() },
+		"10.0.0.3 30000000", "10.0.0.2 20000000", "10.0.0.1 10000000")
+	wantTop(t, "sources", &top.Sources, unmapped, "10.0.0.4 75000000", "10.0.0.3 30000000", "10.0.0.2 20000000")
+	wantTop(t, "destinations", &top.Destinations, unmapped, "172.0.0.3 30000000", "172.0.0.2 20000000", "172.0.0.1 10000000")
+	wantTop(t, "services", &top.Services, Service.Name, "https 140000000")
+}
+
+func unmapped(a [16]byte) string { return netip.AddrFrom16(a).Unmap().String() }
+
+func wantTop[K comparable](t *testing.T, what string, r *Ranking[K], name func(K) string, want ...string) {
+	t.Helper()
+	var got []string
+	for _, e := range r.Entries {
+		got = append(got, fmt.Sprint(name(e.Key), " ", e.Bytes))
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+// The victim of a flood stays visible though its flows were folded.
+func TestTopKCountsFoldedAddresses(t *testing.T) {
+	topk := NewTopK(5, time.Second)
+	e := testEpoch(1, testFlow(1, 7, 100))
+	addMess(e) // 5000 bytes folded to 172.0.0.7/32, and to 198.51.100.0/24
+	topk.Add(e)
+	top := topk.Top()
+	wantSums(t, top, 5)
+	wantTop(t, "destinations", &top.Destinations, unmapped, "172.0.0.7 5100")
+	wantTop(t, "sources", &top.Sources, unmapped, "10.0.0.1 100")
+}
+
+// Short epochs share a pane, so that the number of panes is bounded.
+func TestTopKPanes(t *testing.T) {
+	topk := NewTopK(5, 60*epochLength)
+	for sequence := range uint64(200) {
+		topk.Add(testEpoch(sequence+1, testFlow(1, 1, 10)))
+		if len(topk.panes) > maxPanes {
+			t.Fatalf("%d panes", len(topk.panes))
+		}
+	}
+	if top := topk.Top(); top.Total.Bytes != 600 || top.Span != 60*epochLength {
+		t.Errorf("%d bytes in %s, want 600 in %s", top.Total.Bytes, top.Span, 60*epochLength)
+	}
+}
+
+func TestRankingHysteresis(t *testing.T) {
+	// Each step is a pane of a second in a window of 3; keys have these bytes in it.
+	type step struct {
+		bytes map[string]uint64
+		want  string
+	}
+	repeat := func(n int, s step) []step {
+		var all []step
+		for range n {
+			all = append(all, s)
+		}
+		return all
+	}
+	ab := map[string]uint64{"a": 100, "b": 50}
+	for _, test := range []struct {
+		name                  string
+		steps                 []step
+		admissions, evictions uint64
+	}{
+		{"room is filled at once", []step{{map[string]uint64{"a": 1}, "[a]"}, {ab, "[a b]"}}, 2, 0},
+		{"a bit more doesn't displace, however long", append([]step{{ab, "[a b]"}},
+			repeat(20, step{map[string]uint64{"a": 100, "b": 50, "c": 60}, "[a b]"})...), 2, 0},
+		{"clearly more displaces after a window", append([]step{{ab, "[a b]"}},
+			step{map[string]uint64{"a": 100, "b": 50, "c": 80}, "[a b]"},
+			step{map[string]uint64{"a": 100, "b": 50, "c": 80}, "[a b]"},
+			step{map[string]uint64{"a": 100, "b": 50, "c": 80}, "[a c]"},
+		), 3, 1},
+		{"one that outclasses gets in at once", []step{{ab, "[a b]"},
+			{map[string]uint64{"a": 100, "b": 50, "c": 1000}, "[c a]"}}, 3, 1},
+		{"the idle leave after a window", []step{{ab, "[a b]"},
+			{map[string]uint64{"a": 100}, "[a b]"}, {map[string]uint64{"a": 100}, "[a b]"},
+			{map[string]uint64{"a": 100}, "[a]"}}, 2, 1},
+		{"two that take turns don't churn", append([]step{{map[string]uint64{"a": 100, "b": 50, "c": 50}, ""}},
+			append(repeat(10, step{map[string]uint64{"a": 100, "b": 55, "c": 50}, ""}),
+				repeat(10, step{map[string]uint64{"a": 100, "b": 50, "c": 55}, ""})...)...), 2, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRanking[string](2, 3*time.Second)
+			var got Ranking[string]
+			for i, s := range test.steps {
+				var pane []counted[string]
+				for key, bytes := range s.bytes {
+					pane = append(pane, counted[string]{key, epoch.Count{Packets: 1, Bytes: bytes}})
+				}
+				r.push(pane)
+				if len(r.panes) > 3 {
+					r.pop()
+				}
+				got = r.rank(start.Add(time.Duration(i)*time.Second), epoch.Count{Packets: 1000, Bytes: 1e6})
+				var keys []string
+				for _, e := range got.Entries {
+					keys = append(keys, e.Key)
+				}
+				if s.want != "" && fmt.Sprint(keys) != s.want {
+					t.Errorf("step %d: got %v, want %s", i, keys, s.want)
+				}
+			}
+			if got.Admissions != test.admissions || got.Evictions != test.evictions {
+				t.Errorf("%d admissions, %d evictions; want %d, %d", got.Admissions, got.Evictions, test.admissions, test.evictions)
+			}
+		})
+	}
+}
+
+// Under steady traffic, with the noise of packets that fall into one epoch or the
+// next, fewer than 1 % of the series change from one scrape to the next.
+func TestTopKDoesNotChurn(t *testing.T) {
+	const k, flows, scrapeEvery = 20, 2000, 30
+	random := rand.New(rand.NewPCG(9, 10))
+	topk := NewTopK(k, 15*time.Second)
+	shown, changed := 0, 0
+	var before map[flow.Key]bool
+	for sequence := range uint64(600) {
+		var all []epoch.Flow
+		for i := range uint32(flows) {
+			size := 1e7 / float64(i+1) * (0.5 + random.Float64()) // Zipf
+			all = append(all, testFlow(i, i, uint64(size)))
+		}
+		topk.Add(testEpoch(sequence+1, all...))
+		if (sequence+1)%scrapeEvery != 0 {
+			continue
+		}
+		now := map[flow.Key]bool{}
+		for _, e := range topk.Top().Flows.Entries {
+			now[e.Key] = true
+			shown++
+			if before != nil && !before[e.Key] {
+				changed++
+			}
+		}
+		before = now
+	}
+	if changed*100 >= shown {
+		t.Errorf("%d of %d series changed", changed, shown)
+	}
+}
+
+// Sums of keys are never too large, and exact while there is room.
+func TestCandidates(t *testing.T) {
+	random := rand.New(rand.NewPCG(11, 12))
+	for _, keys := range []int{10, 64, 5000} {
+		c := newCandidates[int](64)
+		truth := map[int]epoch.Count{}
+		for range 20_000 {
+			key, count := random.IntN(keys), epoch.Count{Packets: 1, Bytes: random.Uint64N(1500)}
+			sum := truth[key]
+			sum.Add(count)
+			truth[key] = sum
+			c.add(key, count)
+		}
+		taken, _ := c.take(1000, nil)
+		if len(taken) > 64 || keys == 10 && len(taken) != 10 {
+			t.Errorf("%d keys: took %d", keys, len(taken))
+		}
+		for _, e := range taken {
+			if e.Bytes > truth[e.key].Bytes || e.Packets > truth[e.key].Packets || keys == 10 && e.Count != truth[e.key] {
+				t.Errorf("%d keys: %d counted as %v, truth %v", keys, e.key, e.Count, truth[e.key])
+			}
+		}
+		if again, _ := c.take(1000, nil); len(again) != 0 {
+			t.Errorf("%d keys: %d left behind", keys, len(again))
+		}
+	}
+}
+
+func TestServiceOf(t *testing.T) {
+	for _, test := range []struct {
+		protocol            uint8
+		source, destination uint16
+		port                uint16
+		name                string
+	}{
+		{flow.ProtocolTCP, 40000, 443, 443, "https"},
+		{flow.ProtocolTCP, 443, 40000, 443, "https"},
+		{flow.ProtocolTCP, 40000, 5432, 5432, "postgresql"},
+		{flow.ProtocolTCP, 2000, 5432, 5432, "postgresql"}, // named, though not the lower
+		{flow.ProtocolUDP, 2000, 5432, 2000, "unknown"},    // not named under UDP
+		{flow.ProtocolTCP, 50000, 40000, 40000, "unknown"}, // neither: the lower
+		{flow.ProtocolUDP, 123, 123, 123, "ntp"},
+		{flow.ProtocolTCP, 443, 22, 22, "ssh"}, // both: the lower
+		{flow.ProtocolICMP, 8, 0, 0, "unknown"},
+		{flow.ProtocolUDP, 0, 0, 0, "unknown"}, // a later fragment
+	} {
+		key := flow.Key{Protocol: test.protocol, SourcePort: test.source, DestinationPort: test.destination}
+		s := ServiceOf(&key)
+		if s != (Service{test.protocol, test.port}) || s.Name() != test.name {
+			t.Errorf("%+v: got %v, %s", test, s, s.Name())
+		}
+	}
+}
+
+func BenchmarkTopKAdd(b *testing.B) {
+	e := testEpoch(1, mixedFlows(rand.New(rand.NewPCG(1, 1)), 83_000)...)
+	topk := NewTopK(20, 15*time.Second)
+	b.ReportAllocs()
+	for b.Loop() {
+		topk.Add(e)
+	}
+}

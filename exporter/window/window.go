@@ -1,0 +1,8 @@
+// Package window keeps what the exporter shows of the last seconds and minutes:
+// the epochs themselves (History), the top talkers (TopK) and the numbers of
+// distinct things (Cardinality).
+//
+// Each component is fed by Add with every epoch, in order and by one goroutine,
+// and copies what it keeps. Readers run beside it and never delay it for longer
+// than it takes to copy a few pointers, or to estimate one sketch.
+package window

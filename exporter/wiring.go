@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/common/promslog"
+	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/traffic-monitor-agent/tma/exporter/api"
+	"github.com/traffic-monitor-agent/tma/exporter/capture"
+	"github.com/traffic-monitor-agent/tma/exporter/collector"
+	"github.com/traffic-monitor-agent/tma/exporter/config"
+	"github.com/traffic-monitor-agent/tma/exporter/window"
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+)
+
+// Bounds on clients of the web server. A write may begin as late as the longest
+// wait of /v1/epochs, which sets its own deadline then.
+const (
+	headerTimeout   = 5 * time.Second
+	writeTimeout    = time.Minute
+	idleTimeout     = 2 * time.Minute
+	shutdownTimeout = 5 * time.Second
+	maxHeaderBytes  = 16 << 10
+	maxScrapes      = 8 // at once
+)
+
+// serve captures and serves until the context ends.
+func serve(ctx context.Context, o *config.Options) error {
+	logger := promslog.New(o.Log)
+	logger.Info("Starting tma-exporter", "version", version.Info())
+	source, err := newCapture(&o.Config, logger)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	w := newWindows(&o.Config, source.Attachments)
+	handler, err := w.handler(o)
+	if err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return source.Run(ctx, w.sink(logger)) })
+	serveWeb(ctx, group, handler, o.Web, logger)
+	return group.Wait()
+}
+
+func newCapture(c *config.Config, logger *slog.Logger) (*capture.Capture, error) {
+	key, secret, err := c.Sketch.Key()
+	if err != nil {
+		return nil, err
+	}
+	if !secret {
+		logger.Info("Distinct counts are made with the public key; set sketch.key_file where crafted packets must not drive them")
+	}
+	host := c.Epochs.Host
+	if host == "" {
+		if host, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("find the host's name; epochs.host can set it: %w", err)
+		}
+	}
+	return capture.New(capture.Config{
+		Include: c.Capture.Include.Regexp,
+		Exclude: c.Capture.Exclude.Regexp,
+		Epoch:   time.Duration(c.Capture.Epoch),
+		Memory:  uint64(c.Capture.Memory),
+		Fleet:   c.Capture.FleetPrefixes(),
+		Host:    host,
+		Key:     key,
+	}, logger)
+}
+
+// windows is all that takes epochs.
+type windows struct {
+	history     *window.History
+	topk        *window.TopK
+	cardinality *window.Cardinality
+	collector   *collector.Collector
+}
+
+func newWindows(c *config.Config, attachments func() []capture.Attachment) *windows {
+	w := &windows{
+		history: window.NewHistory(window.HistoryConfig{
+			Flows:     c.Epochs.Flows,
+			Retention: time.Duration(c.Epochs.Retention),
+			MaxBytes:  int(c.Epochs.Memory),
+			Fleet:     c.Capture.FleetPrefixes(),
+		}),
+		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
+		cardinality: window.NewCardinality(),
+	}
+	w.collector = collector.New(collector.Config{
+		Attachments: attachments,
+		Top:         w.topk.Top,
+		Cardinality: w.cardinality.Estimates,
+		Start:       time.Now(),
+	})
+	return w
+}
+
+// sink hands an epoch to everybody, those first who wait for it.
+func (w *windows) sink(logger *slog.Logger) capture.Sink {
+	return func(e *epoch.Epoch, drain time.Duration) {
+		if err := w.history.Add(e); err != nil {
+			logger.Error("An epoch doesn't go out to aggregators", "err", err)
+		}
+		w.collector.Add(e, drain)
+		w.topk.Add(e)
+		w.cardinality.Add(e)
+	}
+}
+
+// handler returns everything that is served.
+func (w *windows) handler(o *config.Options) (http.Handler, error) {
+	var boot [16]byte
+	rand.Read(boot[:]) // never fails
+	endpoints, err := api.New(w.history, boot)
+	if err != nil {
+		return nil, err
+	}
+	landing, err := web.NewLandingPage(web.LandingConfig{
+		Name:        "TMA exporter",
+		Description: "Counts every packet of this host and says who talks to whom.",
+		Version:     version.Info(),
+		Profiling:   "false",
+		Links: []web.LandingLinks{
+			{Address: o.TelemetryPath, Text: "Metrics", Description: "for Prometheus"},
+			{Address: "/v1/epochs", Text: "Epochs", Description: "protobuf, for tma-aggregator"},
+			{Address: "/-/ready", Text: "Ready", Description: "from the first epoch on"},
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", landing)
+	mux.Handle(o.TelemetryPath, w.metrics())
+	mux.Handle("/v1/", endpoints)
+	mux.Handle("/-/", endpoints)
+	return mux, nil
+}
+
+func (w *windows) metrics() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		w.collector,
+		versioncollector.NewCollector("tma"),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry:                            registry,
+		EnableOpenMetrics:                   true,
+		EnableOpenMetricsTextCreatedSamples: true,
+		MaxRequestsInFlight:                 maxScrapes,
+	})
+}
+
+// serveWeb runs the server in the group until the context ends, which ends
+// requests that wait, too.
+func serveWeb(ctx context.Context, group *errgroup.Group, h http.Handler, flags *web.FlagConfig, logger *slog.Logger) {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	group.Go(func() error {
+		if err := web.ListenAndServe(server, flags, logger); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		logger.Info("Stopping")
+		last, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
+		defer cancel()
+		if err := server.Shutdown(last); err != nil {
+			return server.Close() // clients that don't read don't keep us
+		}
+		return nil
+	})
+}
