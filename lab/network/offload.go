@@ -1,0 +1,57 @@
+package network
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// offloads are the settings by which a device sees other packets than those on
+// the wire (segmentation, aggregation) or no true checksums.
+var offloads = []struct {
+	name    string
+	command uint32
+}{
+	{"generic receive offload", unix.ETHTOOL_SGRO},
+	{"TCP segmentation offload", unix.ETHTOOL_STSO},
+	{"generic segmentation offload", unix.ETHTOOL_SGSO},
+	{"transmit checksums", unix.ETHTOOL_STXCSUM},
+	{"receive checksums", unix.ETHTOOL_SRXCSUM},
+	{"scatter-gather", unix.ETHTOOL_SSG},
+}
+
+// offloadsOff turns the device's offloads off. It runs in its namespace.
+func offloadsOff(device string) error {
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open a socket for ethtool: %w", err)
+	}
+	defer unix.Close(socket)
+	for _, o := range offloads {
+		if err := ethtoolSet(socket, device, o.command, 0); err != nil {
+			return fmt.Errorf("%s: set %s: %w", device, o.name, err)
+		}
+	}
+	return nil
+}
+
+// ethtoolValue is struct ethtool_value of linux/ethtool.h.
+type ethtoolValue struct{ command, data uint32 }
+
+// ethtoolRequest is struct ifreq of linux/if.h as SIOCETHTOOL reads it.
+type ethtoolRequest struct {
+	name [unix.IFNAMSIZ]byte
+	data *ethtoolValue
+	_    [16]byte // the rest of the C structure's union
+}
+
+func ethtoolSet(socket int, device string, command, value uint32) error {
+	request := ethtoolRequest{data: &ethtoolValue{command, value}}
+	copy(request.name[:unix.IFNAMSIZ-1], device)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
