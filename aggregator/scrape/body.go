@@ -1,0 +1,61 @@
+package scrape
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Bounds on one answer. An exporter sends at most 128 KiB a second and 64 epochs
+// of ordinarily half a second at once.
+const (
+	maxBody    = 16 << 20 // as on the wire
+	maxMessage = 32 << 20 // decompressed
+	maxWindow  = 8 << 20  // of zstd, what every decoder has to support (RFC 8878)
+)
+
+var errTooLarge = errors.New("the answer is too large")
+
+// counter counts and bounds what is read from the network.
+type counter struct {
+	from io.Reader
+	n    uint64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	if c.n >= maxBody {
+		return 0, fmt.Errorf("%w: more than %d bytes", errTooLarge, maxBody)
+	}
+	n, err := c.from.Read(p[:min(uint64(len(p)), maxBody-c.n)])
+	c.n += uint64(n)
+	return n, err
+}
+
+// readMessage reads an answer's body by its Content-Encoding.
+func readMessage(body io.Reader, encoding string) ([]byte, error) {
+	switch encoding {
+	case "", "identity":
+		return io.ReadAll(body)
+	case "zstd":
+		return readZstd(body)
+	}
+	return nil, fmt.Errorf("content encoding %.20q, zstd or none was asked for", encoding)
+}
+
+// readZstd decompresses as a stream, so that memory grows with what really
+// comes out and never with what a header promises.
+func readZstd(body io.Reader) ([]byte, error) {
+	decoder, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxMessage))
+	if err != nil {
+		return nil, err
+	}
+	defer decoder.Close()
+	message, err := io.ReadAll(io.LimitReader(decoder, maxMessage+1))
+	if err == nil && len(message) > maxMessage {
+		err = fmt.Errorf("%w: more than %d bytes when decompressed", errTooLarge, maxMessage)
+	}
+	return message, err
+}

@@ -1,0 +1,97 @@
+package scrape
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/common/model"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+)
+
+// position is up to where an exporter was read.
+type position struct {
+	known    bool
+	boot     [16]byte // run of the exporter
+	sequence uint64
+}
+
+// query asks for what comes after the position, and to wait for it if need be.
+func (p position) query(wait time.Duration) url.Values {
+	q := url.Values{"after": {strconv.FormatUint(p.sequence, 10)}, "wait": {model.Duration(wait).String()}}
+	if p.known {
+		q.Set("boot_id", hex.EncodeToString(p.boot[:]))
+	}
+	return q
+}
+
+// poll is one request. It returns how many bytes came over the network, also if
+// there was an error.
+func (s *Scraper) poll(ctx context.Context, t *Target, at position) (*epoch.Batch, uint64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.Timeout, fmt.Errorf("no complete answer within %v", t.Timeout))
+	defer cancel()
+	batch, n, err := s.request(ctx, t.URL+"?"+at.query(t.Timeout/2).Encode())
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return batch, n, err
+}
+
+func (s *Scraper) request(ctx context.Context, address string) (*epoch.Batch, uint64, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	request.Header.Set("Accept", "application/x-protobuf")
+	request.Header.Set("Accept-Encoding", "zstd")
+	response, err := s.client.Do(request)
+	if err != nil {
+		return nil, 0, withoutAddress(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, 0, fmt.Errorf("the exporter answered %s", response.Status)
+	}
+	body := &counter{from: response.Body}
+	message, err := readMessage(body, response.Header.Get("Content-Encoding"))
+	if err != nil {
+		return nil, body.n, err
+	}
+	batch, err := epoch.DecodeBatch(message)
+	return batch, body.n, err
+}
+
+// withoutAddress shortens an error that repeats the whole address.
+func withoutAddress(err error) error {
+	var wrapped *url.Error
+	if errors.As(err, &wrapped) {
+		return wrapped.Err
+	}
+	return err
+}
+
+// newer returns the batch's epochs after the position and how many were missed
+// before or between them, and moves the position on. Nothing of a run of the
+// exporter that wasn't read before counts as missed.
+func (p *position) newer(batch *epoch.Batch) (epochs []*epoch.Epoch, missed uint64) {
+	if !p.known || p.boot != batch.BootID {
+		*p = position{known: true, boot: batch.BootID}
+	}
+	for _, e := range batch.Epochs {
+		if e.Sequence <= p.sequence {
+			continue
+		}
+		if p.sequence != 0 {
+			missed += e.Sequence - p.sequence - 1
+		}
+		p.sequence = e.Sequence
+		epochs = append(epochs, e)
+	}
+	return epochs, missed
+}

@@ -1,0 +1,143 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+)
+
+// content is what a span of time holds once it is decided who counts what. It
+// isn't changed after it was made, so that readers need no lock. Counted bytes
+// are conserved:
+//
+//	counted = flows + other + folded = masses of either dimension
+type content struct {
+	counted epoch.Count
+	folded  epoch.Count // of counted: its exporter gave up the flow
+	other   epoch.Count // of counted: this bucket gave up the flow
+
+	// What may be traffic of its own, or may be counted already: it widens the
+	// intervals and counts nowhere.
+	remainder epoch.Count // exporters don't know its flows
+	uncertain epoch.Count // folded, and another host should have counted it
+
+	flows    []counted
+	masses   [len(flow.Dimensions)][]hhh.Mass
+	distinct distinct
+	newest   time.Time // the end of the newest epoch
+}
+
+// counted is a flow and who counted it.
+type counted struct {
+	flow.Key
+	exporter uint32 // its id, or severalExporters
+	epoch.Count
+}
+
+const severalExporters = ^uint32(0)
+
+// addFlow counts a flow.
+func (c *content) addFlow(x *exporter, f *epoch.Flow) {
+	c.counted.Add(f.Count)
+	c.flows = append(c.flows, counted{f.Key, x.id, f.Count})
+	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: f.Count})
+	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: f.Count})
+}
+
+// addFolded counts a ladder.
+func (c *content) addFolded(ladder *epoch.Ladder) {
+	for i := range ladder.Entries {
+		entry := &ladder.Entries[i]
+		if ladder.Dimension == flow.Source {
+			c.counted.Add(entry.Count)
+			c.folded.Add(entry.Count)
+		}
+		mass := hhh.Mass{Prefix: hhh.FromNetip(entry.Prefix), Count: entry.Count}
+		c.masses[ladder.Dimension] = append(c.masses[ladder.Dimension], mass)
+	}
+}
+
+// addUncertain notes a ladder that isn't counted. Both dimensions' ladders hold
+// the same bytes.
+func (c *content) addUncertain(ladder *epoch.Ladder) {
+	if ladder.Dimension != flow.Source {
+		return
+	}
+	for i := range ladder.Entries {
+		c.uncertain.Add(ladder.Entries[i].Count)
+	}
+}
+
+// merged returns the sum of several contents, not yet compact.
+func merged(contents ...*content) *content {
+	sum := &content{distinct: make(distinct)}
+	for _, c := range contents {
+		sum.counted.Add(c.counted)
+		sum.folded.Add(c.folded)
+		sum.other.Add(c.other)
+		sum.remainder.Add(c.remainder)
+		sum.uncertain.Add(c.uncertain)
+		sum.flows = append(sum.flows, c.flows...)
+		for d := range sum.masses {
+			sum.masses[d] = append(sum.masses[d], c.masses[d]...)
+		}
+		sum.distinct.union(c.distinct)
+		if c.newest.After(sum.newest) {
+			sum.newest = c.newest
+		}
+	}
+	return sum
+}
+
+// compact adds up equal flows and equal prefixes and brings both within their
+// bounds: flows beyond it go into other, the smallest prefixes fold.
+func (c *content) compact(maxFlows, maxPrefixes int) {
+	c.flows = combineFlows(c.flows)
+	if len(c.flows) > maxFlows {
+		slices.SortFunc(c.flows, func(a, b counted) int { return cmp.Compare(b.Bytes, a.Bytes) })
+		for i := range c.flows[maxFlows:] {
+			c.other.Add(c.flows[maxFlows+i].Count)
+		}
+		c.flows = slices.Clone(c.flows[:maxFlows])
+	}
+	for d := range c.masses {
+		c.masses[d] = slices.Clip(hhh.FoldSmallest(hhh.Combine(c.masses[d]), maxPrefixes))
+	}
+}
+
+// combineFlows adds up equal flows, in place.
+func combineFlows(flows []counted) []counted {
+	slices.SortFunc(flows, func(a, b counted) int { return compareKeys(&a.Key, &b.Key) })
+	combined := flows[:0]
+	for i := range flows {
+		n := len(combined)
+		if n == 0 || combined[n-1].Key != flows[i].Key {
+			combined = append(combined, flows[i])
+			continue
+		}
+		combined[n-1].Add(flows[i].Count)
+		if combined[n-1].exporter != flows[i].exporter {
+			combined[n-1].exporter = severalExporters
+		}
+	}
+	return combined
+}
+
+func compareKeys(a, b *flow.Key) int {
+	if c := bytes.Compare(a.Source[:], b.Source[:]); c != 0 {
+		return c
+	}
+	if c := bytes.Compare(a.Destination[:], b.Destination[:]); c != 0 {
+		return c
+	}
+	return cmp.Compare(portsAndProtocol(a), portsAndProtocol(b))
+}
+
+func portsAndProtocol(k *flow.Key) uint64 {
+	return uint64(k.SourcePort)<<32 | uint64(k.DestinationPort)<<16 | uint64(k.Protocol)
+}

@@ -1,0 +1,126 @@
+package store
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+)
+
+// Every packet is counted at one host, though several may see it on its way.
+// Which one that is follows from the flow and from which hosts cover its second:
+//
+//  1. If the source is an address of covering hosts, they count it: they see all
+//     that they send, before anything can be lost on the way.
+//  2. Else, if the destination is, they count it.
+//  3. Else the flow is in transit, and one of the hosts that see it counts it,
+//     the same one for as long as it does.
+//
+// A host whose exporter was down or that missed epochs doesn't cover the second,
+// and leaves its flows to the next rule. Where several hosts claim one address
+// each has its own of it (container networks), and each counts its own.
+//
+// What an exporter folded has no flow any more; it is in classes by the same
+// rules. Own is counted. The other two classes are traffic that a host of the
+// fleet should have counted as its own: they count nowhere, but since that host
+// may have been down, they widen every interval.
+//
+// A second is resolved only when it is read or closed. Until then the epochs are
+// kept as they came: a host's addresses and whether it covers the second may
+// become known after another host's epochs have come in.
+
+// resolution decides for the flows of one second.
+type resolution struct {
+	claims   *claims
+	transit  *transit
+	covering []bool // by exporter id
+	second   int64
+	// For flows that transit doesn't know: the first by name that saw it.
+	first map[flow.Key]uint32
+}
+
+// end is a flow's address as the rules need it.
+func end(address [16]byte) netip.Addr { return netip.AddrFrom16(address).Unmap() }
+
+// claimed applies the first two rules. settled is false for flows in transit.
+func (r *resolution) claimed(x *exporter, key *flow.Key) (settled, counts bool) {
+	source := end(key.Source)
+	if source.IsLoopback() {
+		return true, true // each host has its own
+	}
+	if settled, counts = r.claims.owner(source, x, r.covering); settled {
+		return settled, counts
+	}
+	return r.claims.owner(end(key.Destination), x, r.covering)
+}
+
+// counts says whether x counts a flow that it saw. It has to be asked in the
+// order of the exporters' names.
+func (r *resolution) counts(x *exporter, key *flow.Key) bool {
+	if settled, counts := r.claimed(x, key); settled {
+		return counts
+	}
+	if owner, known := r.transit.owner(key, r.second); known {
+		return owner == x.id
+	}
+	if _, seen := r.first[*key]; !seen {
+		r.first[*key] = x.id
+	}
+	return r.first[*key] == x.id
+}
+
+// resolve makes the content of an open bucket.
+func (r *resolution) resolve(b *bucket) *content {
+	slices.SortStableFunc(b.epochs, func(a, b held) int { return strings.Compare(a.exporter.name, b.exporter.name) })
+	c := &content{distinct: make(distinct), newest: b.newest}
+	c.distinct.union(b.distinct)
+	for _, h := range b.epochs {
+		r.add(c, h.exporter, h.epoch)
+	}
+	return c
+}
+
+func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
+	c.remainder.Add(e.Remainder())
+	for i := range e.Flows {
+		if r.counts(x, &e.Flows[i].Key) {
+			c.addFlow(x, &e.Flows[i])
+		}
+	}
+	for i := range e.Ladders {
+		if e.Ladders[i].Class == epoch.Own {
+			c.addFolded(&e.Ladders[i])
+		} else {
+			c.addUncertain(&e.Ladders[i])
+		}
+	}
+}
+
+// late makes the content of an epoch that came after its second was closed. By
+// then another host may have stood in for this one, so a flow counts only if no
+// other host's count of it is there; and what is folded, for which nobody can
+// tell, only if no other host has anything there.
+func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content {
+	elsewhere := make(map[flow.Key]bool, len(closed.flows))
+	for i := range closed.flows {
+		if closed.flows[i].exporter != x.id {
+			elsewhere[closed.flows[i].Key] = true
+		}
+	}
+	c := &content{distinct: make(distinct), newest: e.End, remainder: e.Remainder()}
+	for i := range e.Flows {
+		if f := &e.Flows[i]; !elsewhere[f.Key] && r.counts(x, &f.Key) {
+			c.addFlow(x, f)
+		}
+	}
+	for i := range e.Ladders {
+		if e.Ladders[i].Class == epoch.Own && len(elsewhere) == 0 {
+			c.addFolded(&e.Ladders[i])
+		} else {
+			c.addUncertain(&e.Ladders[i])
+		}
+	}
+	return c
+}

@@ -1,0 +1,288 @@
+// Package store merges the epochs of a fleet's exporters into windows of time in
+// which every packet counts once.
+//
+// Time is in buckets of one second, by the end of the epochs; beyond some
+// minutes of age in buckets of ten. A bucket stays open for a while, and who
+// counts which flow is decided anew whenever that changes (see resolve.go). Then
+// it closes, and is brought within its bounds by folding. Everything that is kept
+// is bounded by the Configuration.
+package store
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+)
+
+// ErrTime says that an epoch is too old or too far ahead to be kept.
+var ErrTime = errors.New("the epoch's time is out of range")
+
+// maxEpochLength bounds how long an epoch may be.
+const maxEpochLength = time.Minute
+
+// Store is safe for concurrent use.
+type Store struct {
+	configuration Configuration
+	now           func() time.Time
+
+	mu        sync.Mutex
+	exporters []*exporter // by id
+	byName    map[string]*exporter
+	claims    *claims
+	transit   *transit
+	key       keyCheck
+	buckets   []*bucket // by start
+	records   int       // in open buckets
+	swept     int64     // when transit was swept last
+	version   uint64
+	totals    Totals
+	watchers  map[chan struct{}]struct{}
+}
+
+// Totals are counters over the life of a Store. Traffic gets into them when its
+// bucket closes, since before that it isn't certain who counts it.
+type Totals struct {
+	Counted   epoch.Count // traffic of the fleet, each packet once
+	Remainder epoch.Count // seen by exporters that don't know its flows
+}
+
+// New returns an empty store. now is the clock.
+func New(configuration Configuration, now func() time.Time) *Store {
+	s := &Store{
+		configuration: configuration,
+		now:           now,
+		byName:        make(map[string]*exporter),
+		claims:        newClaims(nil),
+		watchers:      make(map[chan struct{}]struct{}),
+	}
+	s.transit = newTransit(int64(configuration.TransitExpiry/time.Second), configuration.MaxTransitFlows, s.passed)
+	return s
+}
+
+// SetUp says whether an exporter answers. Its host then covers the present, and
+// others leave its flows to it.
+func (s *Store) SetUp(name string, up bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.exporter(name)
+	if x.up == up {
+		return
+	}
+	x.up = up
+	s.unresolve(0)
+	s.changed()
+}
+
+// Append merges an epoch. The store keeps parts of it: it must not be changed
+// afterwards. An error is ErrTime; nothing was merged then.
+func (s *Store) Append(name string, e *epoch.Epoch) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	s.maintain(now)
+	if err := s.check(e, now); err != nil {
+		return err
+	}
+	x := s.exporter(name)
+	s.learn(x, e)
+	b := s.bucket(secondOf(e), now)
+	s.observe(b, x, e, now.Unix())
+	if b.open {
+		s.hold(b, x, e)
+	} else {
+		s.addLate(b, x, e)
+	}
+	s.changed()
+	return nil
+}
+
+// check refuses epochs that no bucket is kept for.
+func (s *Store) check(e *epoch.Epoch, now time.Time) error {
+	switch {
+	case e.End.Before(now.Add(-s.configuration.Retention)):
+		return fmt.Errorf("%w: it ended %v ago, %v are kept", ErrTime, now.Sub(e.End), s.configuration.Retention)
+	case e.End.After(now.Add(s.configuration.Skew)):
+		return fmt.Errorf("%w: it ends %v ahead, %v are allowed", ErrTime, e.End.Sub(now), s.configuration.Skew)
+	case e.End.Sub(e.Start) > maxEpochLength:
+		return fmt.Errorf("%w: it is %v long, %v are allowed", ErrTime, e.End.Sub(e.Start), maxEpochLength)
+	}
+	return nil
+}
+
+// exporter returns the exporter of a name, known or new.
+func (s *Store) exporter(name string) *exporter {
+	x := s.byName[name]
+	if x == nil {
+		x = &exporter{id: uint32(len(s.exporters)), name: name}
+		s.exporters = append(s.exporters, x)
+		s.byName[name] = x
+	}
+	return x
+}
+
+// learn takes what an epoch says about its host.
+func (s *Store) learn(x *exporter, e *epoch.Epoch) {
+	began := x.extend(e)
+	if moved := !slices.Equal(x.networks, e.LocalNetworks); moved {
+		x.networks = slices.Clone(e.LocalNetworks)
+		s.claims = newClaims(s.exporters)
+		began = true
+	}
+	if began {
+		s.unresolve(0)
+	}
+}
+
+// bucket returns the bucket of a second, which may be new.
+func (s *Store) bucket(second int64, now time.Time) *bucket {
+	at, found := slices.BinarySearchFunc(s.buckets, second, func(b *bucket, second int64) int {
+		switch {
+		case b.start > second:
+			return 1
+		case b.start+b.width <= second:
+			return -1
+		}
+		return 0
+	})
+	if !found {
+		s.buckets = slices.Insert(s.buckets, at, newBucket(second, now))
+	}
+	return s.buckets[at]
+}
+
+// observe tells transit of the flows that no covering host claims.
+func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
+	r := s.resolution(b)
+	for i := range e.Flows {
+		key := &e.Flows[i].Key
+		if settled, _ := r.claimed(x, key); settled {
+			continue
+		}
+		if since, changed := s.transit.observe(key, x.id, b.start, now); changed {
+			s.unresolve(since)
+		}
+	}
+}
+
+// passed says that an exporter has been read beyond a second, or is down.
+func (s *Store) passed(exporter uint32, second int64) bool {
+	x := s.exporters[exporter]
+	return !x.up || x.readUntil().Unix() > second
+}
+
+// hold adds an epoch to an open bucket.
+func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) {
+	s.accept(x, e, b.distinct)
+	b.hold(x, e)
+	s.records += records(e)
+	for i := 0; s.records > s.configuration.MaxOpenRecords && i < len(s.buckets); i++ {
+		s.close(s.buckets[i])
+	}
+}
+
+// addLate adds an epoch to a closed bucket.
+func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) {
+	late := s.resolution(b).late(b.content, x, e)
+	s.accept(x, e, late.distinct)
+	s.count(late)
+	b.content = merged(b.content, late)
+	b.content.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
+}
+
+// accept merges an epoch's sketches, those of the fleet's key.
+func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) {
+	for i := range e.Sketches {
+		if s.key.accept(&e.Sketches[i]) {
+			into.add(e.Sketches[i].Of, e.Sketches[i].HLL)
+		} else {
+			x.refused++
+		}
+	}
+}
+
+// resolution prepares to decide who counts what in a bucket.
+func (s *Store) resolution(b *bucket) *resolution {
+	covering := make([]bool, len(s.exporters))
+	for i, x := range s.exporters {
+		covering[i] = x.covers(b.from(), b.to())
+	}
+	return &resolution{
+		claims: s.claims, transit: s.transit, covering: covering, second: b.start,
+		first: make(map[flow.Key]uint32),
+	}
+}
+
+// unresolve has open buckets from a second on resolved anew.
+func (s *Store) unresolve(since int64) {
+	for _, b := range s.buckets {
+		if b.open && b.start >= since {
+			b.content = nil
+		}
+	}
+}
+
+// read returns a bucket's content.
+func (s *Store) read(b *bucket) *content {
+	if b.content == nil {
+		b.content = s.resolution(b).resolve(b)
+	}
+	return b.content
+}
+
+// changed tells watchers. One that hasn't looked since the last time will see
+// this change then.
+func (s *Store) changed() {
+	s.version++
+	for watcher := range s.watchers {
+		select {
+		case watcher <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Watch returns a channel that gets a value after the store has changed, however
+// often it has. stop ends it.
+func (s *Store) Watch() (changes <-chan struct{}, stop func()) {
+	watcher := make(chan struct{}, 1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watchers[watcher] = struct{}{}
+	return watcher, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.watchers, watcher)
+	}
+}
+
+// Version is another number after each change.
+func (s *Store) Version() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+// Totals returns the counters.
+func (s *Store) Totals() Totals {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maintain(s.now())
+	return s.totals
+}
+
+// RefusedSketches returns how many sketches of each exporter weren't of the
+// fleet's key.
+func (s *Store) RefusedSketches() map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refused := make(map[string]uint64, len(s.exporters))
+	for _, x := range s.exporters {
+		refused[x.name] = x.refused
+	}
+	return refused
+}

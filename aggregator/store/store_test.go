@@ -1,0 +1,297 @@
+package store
+
+import (
+	"errors"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+)
+
+// randomHost sees many flows for some seconds.
+func randomHost(r *rand.Rand, seconds, flows int) (h *host, bytes uint64) {
+	h = newHost("a", "10.0.0.1/32")
+	for second := range seconds {
+		for range flows {
+			k := key("10.0.0.1", "192.0.2.1", uint16(r.IntN(1<<16)))
+			k.Destination = netip.AddrFrom4([4]byte{byte(r.IntN(4)), byte(r.IntN(4)), byte(r.IntN(256)), byte(r.IntN(256))}).As16()
+			size := uint64(100 + r.IntN(1000))
+			h.sees(float64(second)+0.2, k, size)
+			bytes += size
+		}
+	}
+	h.epoch(float64(seconds) - 0.1)
+	return h, bytes
+}
+
+// Closing, coarsening and folding lose detail, never a byte; buckets stay in
+// their bounds.
+func TestAgeConservesBytes(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	a, bytes := randomHost(r, 30, 100)
+	s, clock := newTestStore(func(c *Configuration) { c.MaxFlows, c.MaxPrefixes = 40, 20 })
+	clock.at(30)
+	deliver(t, r, s, a)
+	for _, test := range []struct {
+		seconds float64
+		buckets int
+	}{{30, 30}, {45, 30}, {200, 30}, {309.9, 30}, {311, 21}, {331, 3}, {900, 3}} {
+		clock.at(test.seconds)
+		w := s.Last(15 * time.Minute)
+		if w.Counted.Bytes != bytes {
+			t.Errorf("after %v s %d bytes are left of %d", test.seconds, w.Counted.Bytes, bytes)
+		}
+		for _, d := range flow.Dimensions {
+			if got := w.Tree(d).Total().Bytes; got != bytes {
+				t.Errorf("after %v s the %s tree has %d of %d", test.seconds, d, got, bytes)
+			}
+		}
+		flows := w.other.Bytes
+		for _, ranked := range w.TopFlows(1 << 20) {
+			flows += ranked.Bytes
+		}
+		if flows != bytes {
+			t.Errorf("after %v s flows and other add up to %d of %d", test.seconds, flows, bytes)
+		}
+		if len(s.buckets) != test.buckets {
+			t.Errorf("after %v s there are %d buckets, want %d", test.seconds, len(s.buckets), test.buckets)
+		}
+		for _, b := range s.buckets {
+			if !b.open && (len(b.content.flows) > 40 || len(b.content.masses[flow.Destination]) > 20) {
+				t.Errorf("after %v s a bucket has %d flows and %d prefixes", test.seconds, len(b.content.flows), len(b.content.masses[flow.Destination]))
+			}
+		}
+	}
+	clock.at(15*60 + 41)
+	if w := s.Last(15 * time.Minute); w.Counted.Bytes != 0 || len(s.buckets) != 0 {
+		t.Errorf("after the retention %d bytes are in %d buckets", w.Counted.Bytes, len(s.buckets))
+	}
+	if got := s.Totals().Counted.Bytes; got != bytes {
+		t.Errorf("the counters say %d of %d", got, bytes)
+	}
+}
+
+func TestOpenRecordsAreBounded(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	a, bytes := randomHost(r, 8, 100)
+	s, clock := newTestStore(func(c *Configuration) { c.MaxOpenRecords = 250 })
+	clock.at(8)
+	deliver(t, r, s, a)
+	if s.records > 250 {
+		t.Errorf("%d records are open", s.records)
+	}
+	if got := s.Last(time.Minute).Counted.Bytes; got != bytes {
+		t.Errorf("%d bytes of %d", got, bytes)
+	}
+}
+
+func TestWindows(t *testing.T) {
+	a := newHost("a", "10.0.0.1/32")
+	k := key("10.0.0.1", "192.0.2.1", 1)
+	for second := range 20 {
+		a.sees(float64(second)+0.2, k, 1<<second)
+	}
+	s, clock := newTestStore(nil)
+	clock.at(19.9)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a)
+	at := func(seconds int) time.Time { return t0.Add(time.Duration(seconds) * time.Second) }
+	for _, test := range []struct {
+		name      string
+		window    *Window
+		first, to int // the seconds that are in it
+	}{
+		{"the current second is in it", s.Last(time.Second), 18, 20},
+		{"ten seconds", s.Last(10 * time.Second), 9, 20},
+		{"longer than there is", s.Last(time.Minute), 0, 20},
+		{"from to", s.Between(at(3), at(7)), 3, 7},
+		{"parts of seconds", s.Between(at(3).Add(time.Millisecond), at(7).Add(time.Millisecond)), 3, 8},
+		{"nothing", s.Between(at(-9), at(-3)), 0, 0},
+	} {
+		want := uint64(1)<<test.to - uint64(1)<<test.first
+		if test.window.Counted.Bytes != want {
+			t.Errorf("%s: %b bytes, want %b", test.name, test.window.Counted.Bytes, want)
+		}
+	}
+	for _, test := range []struct {
+		now, from, to float64
+	}{
+		{now: 19.9, from: 9, to: 19.5},
+		{now: 21.4, from: 11, to: 19.5},
+		{now: 21.6, from: 11, to: 21.6}, // no epoch for too long
+		{now: 40, from: 30, to: 40},
+	} {
+		clock.at(test.now)
+		w := s.Last(10 * time.Second)
+		if w.From.Sub(t0).Seconds() != test.from || w.To.Sub(t0).Seconds() != test.to || w.Seconds() != w.To.Sub(w.From).Seconds() {
+			t.Errorf("at %v s ten seconds are %v to %v", test.now, w.From.Sub(t0), w.To.Sub(t0))
+		}
+	}
+	if w := s.Between(at(3), at(100)); !w.From.Equal(at(3)) || !w.To.Equal(at(40)) {
+		t.Errorf("until after now is %v to %v", w.From.Sub(t0), w.To.Sub(t0))
+	}
+}
+
+func TestTimesOutOfRangeAreRefused(t *testing.T) {
+	s, clock := newTestStore(nil)
+	clock.at(1000)
+	for _, test := range []struct {
+		name       string
+		start, end float64
+		refused    bool
+	}{
+		{"now", 999, 1000, false}, {"clock ahead", 1058, 1059, false}, {"old", 101, 102, false},
+		{"too far ahead", 1061, 1062, true}, {"too old", 98, 99, true}, {"too long", 900, 999, true},
+	} {
+		at := func(seconds float64) time.Time { return t0.Add(time.Duration(seconds * float64(time.Second))) }
+		err := s.Append("a", &epoch.Epoch{Sequence: 1, Start: at(test.start), End: at(test.end)})
+		if errors.Is(err, ErrTime) != test.refused || (err == nil) == test.refused {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func sketchOf(r *rand.Rand, fingerprint uint64, n int) epoch.Sketch {
+	s := &hll.Sketch{}
+	for range n {
+		s.Insert(r.Uint64())
+	}
+	return epoch.Sketch{Of: epoch.OfFlows, KeyFingerprint: fingerprint, HLL: s}
+}
+
+// The union over hosts and seconds counts what several saw once; sketches of
+// another key are refused.
+func TestDistinct(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	shared, own, alien := sketchOf(r, 7, 20_000), sketchOf(r, 7, 10_000), sketchOf(r, 8, 50_000)
+	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
+	a.epoch(1).Sketches = []epoch.Sketch{shared}
+	a.epoch(4).Sketches = []epoch.Sketch{own}
+	b.epoch(2).Sketches = []epoch.Sketch{shared}
+	b.epoch(4).Sketches = []epoch.Sketch{alien}
+	s, clock := newTestStore(nil)
+	clock.at(5)
+	deliver(t, r, s, a)
+	deliver(t, r, s, b)
+	if got := s.Between(t0.Add(2*time.Second), t0.Add(4*time.Second)).Distinct()[epoch.OfFlows]; math.Abs(got/20_000-1) > 3*hll.RelativeError {
+		t.Errorf("%v flows in two seconds, want 20,000", got)
+	}
+	for _, age := range []float64{5, 30, 400} {
+		clock.at(age)
+		if got := s.Last(10 * time.Minute).Distinct()[epoch.OfFlows]; math.Abs(got/30_000-1) > 3*hll.RelativeError {
+			t.Errorf("after %v s: %v flows, want 30,000", age, got)
+		}
+	}
+	if got := s.RefusedSketches(); got["a"] != 0 || got["b"] != 1 {
+		t.Errorf("refused %v, want 1 of b", got)
+	}
+}
+
+func TestDistinctIsBounded(t *testing.T) {
+	d := make(distinct)
+	for i := range 100 {
+		d.add(string(rune('a'+i)), &hll.Sketch{})
+	}
+	if len(d) != maxDistinct {
+		t.Errorf("%d sketches", len(d))
+	}
+}
+
+func TestTransitIsBounded(t *testing.T) {
+	x := newTransit(5, 10, func(uint32, int64) bool { return true })
+	for port := range uint16(100) {
+		k := key("192.0.2.1", "192.0.2.2", port)
+		x.observe(&k, 1, 0, 1000)
+	}
+	if len(x.owners) != 10 {
+		t.Errorf("%d flows are remembered, want 10", len(x.owners))
+	}
+	if x.sweep(1001); len(x.owners) != 0 {
+		t.Errorf("%d flows are left", len(x.owners))
+	}
+}
+
+// With no memory for transit left, a second's flows still count once in it.
+func TestTransitWithoutMemory(t *testing.T) {
+	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
+	k := key("192.0.2.1", "192.0.2.2", 1)
+	a.sees(1, k, 100)
+	b.sees(1, k, 100)
+	s, clock := newTestStore(func(c *Configuration) { c.MaxTransitFlows = 0 })
+	clock.at(2)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, b, a)
+	want(t, s, map[flow.Key]uint64{k: 100})
+}
+
+func TestServices(t *testing.T) {
+	for _, test := range []struct {
+		protocol            uint8
+		source, destination uint16
+		want                Service
+	}{
+		{flow.ProtocolTCP, 50000, 443, Service{flow.ProtocolTCP, 443}},
+		{flow.ProtocolTCP, 443, 50000, Service{flow.ProtocolTCP, 443}},
+		{flow.ProtocolUDP, 0, 53, Service{flow.ProtocolUDP, 53}},
+		{flow.ProtocolUDP, 0, 0, Service{flow.ProtocolUDP, 0}},
+		{flow.ProtocolICMP, 8, 0, Service{flow.ProtocolICMP, 0}},
+	} {
+		k := flow.Key{SourcePort: test.source, DestinationPort: test.destination, Protocol: test.protocol}
+		if got := ServiceOf(&k); got != test.want {
+			t.Errorf("%d to %d is %v, want %v", test.source, test.destination, got, test.want)
+		}
+	}
+}
+
+// A watcher that doesn't look gets one value, not one for each change.
+func TestWatchConflates(t *testing.T) {
+	s, _ := newTestStore(nil)
+	changes, stop := s.Watch()
+	for i := range 10 {
+		s.SetUp("a", i%2 == 0)
+	}
+	<-changes
+	select {
+	case <-changes:
+		t.Error("a second value for changes of before")
+	default:
+	}
+	stop()
+	s.SetUp("a", true)
+	select {
+	case <-changes:
+		t.Error("a value after the end")
+	default:
+	}
+}
+
+func TestClaims(t *testing.T) {
+	a := &exporter{id: 0, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("0.0.0.0/0")}}
+	b := &exporter{id: 1, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("fe80::5/128"), netip.MustParsePrefix("127.0.0.0/8")}}
+	c := newClaims([]*exporter{a, b})
+	both := []bool{true, true}
+	for _, test := range []struct {
+		address  string
+		covering []bool
+		owner    *exporter
+	}{
+		{"10.0.0.1", both, a},
+		{"10.0.0.5", both, b},
+		{"10.0.0.5", []bool{true, false}, a}, // the next longer claim stands in
+		{"10.0.0.5", []bool{false, false}, nil},
+		{"fe80::5", both, b},
+		{"::1", both, nil},
+		{"127.0.0.1", both, nil},
+		{"192.0.2.1", both, nil},
+	} {
+		for _, x := range []*exporter{a, b} {
+			claimed, mine := c.owner(netip.MustParseAddr(test.address), x, test.covering)
+			if claimed != (test.owner != nil) || mine != (test.owner == x) {
+				t.Errorf("%s, covering %v: exporter %d: claimed %v, mine %v", test.address, test.covering, x.id, claimed, mine)
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"time"
+
+	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
+)
+
+// Window is what the store holds of a span of time. It doesn't change any more;
+// its methods may be called concurrently and take their time without holding up
+// the store.
+type Window struct {
+	// The traffic is that between From, where a bucket begins, and To, which isn't
+	// in the future.
+	From, To time.Time
+
+	Counted   epoch.Count // each packet once
+	Remainder epoch.Count // not counted: exporters don't know its flows
+	Uncertain epoch.Count // not counted: should be with another host's
+
+	folded, other epoch.Count
+	levels        hhh.Levels
+	contents      []*content
+	newest        time.Time
+}
+
+// usualLag is how far the newest epoch is behind the present at most while all
+// is well.
+const usualLag = 2 * time.Second
+
+// Last returns the window of so much time, and the part of the current second
+// that is known. It ends with the newest epoch, so that a rate over it isn't too
+// low by the lag, or now if there was none for a while.
+func (s *Store) Last(length time.Duration) *Window {
+	now := s.now()
+	w := s.between(now.Truncate(time.Second).Add(-length), now.Add(s.configuration.Skew), now)
+	w.To = now
+	if now.Sub(w.newest) <= usualLag {
+		w.To = w.newest
+	}
+	return w
+}
+
+// Between returns the window from one time to another. Buckets that are partly in
+// it are in it as a whole.
+func (s *Store) Between(from, to time.Time) *Window {
+	now := s.now()
+	w := s.between(from, to, now)
+	if to.After(now) {
+		w.To = later(w.From, now)
+	}
+	return w
+}
+
+func (s *Store) between(from, to, now time.Time) *Window {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.maintain(now)
+	w := &Window{From: from, To: to, levels: s.configuration.Levels}
+	for _, b := range s.buckets {
+		if !b.to().After(from) || !b.from().Before(to) {
+			continue
+		}
+		w.add(s.read(b))
+		if b.from().Before(w.From) {
+			w.From = b.from()
+		}
+	}
+	return w
+}
+
+func (w *Window) add(c *content) {
+	w.contents = append(w.contents, c)
+	w.newest = later(w.newest, c.newest)
+	w.Counted.Add(c.counted)
+	w.Remainder.Add(c.remainder)
+	w.Uncertain.Add(c.uncertain)
+	w.folded.Add(c.folded)
+	w.other.Add(c.other)
+}
+
+// Seconds is the length of the window.
+func (w *Window) Seconds() float64 { return max(w.To.Sub(w.From).Seconds(), 0) }
+
+// Tree sums the window up along the prefixes of one dimension.
+func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
+	b := hhh.NewBuilder(w.levels)
+	for _, c := range w.contents {
+		b.Add(c.masses[d])
+	}
+	b.AddUnknown(w.Remainder.Bytes + w.Uncertain.Bytes)
+	return b.Build()
+}
+
+// Distinct returns the estimated number of distinct things in the window, by
+// what they are: flows, sources, destinations, ...
+func (w *Window) Distinct() map[string]float64 {
+	union := make(distinct)
+	for _, c := range w.contents {
+		union.union(c.distinct)
+	}
+	estimates := make(map[string]float64, len(union))
+	for of, s := range union {
+		estimates[of] = s.Estimate()
+	}
+	return estimates
+}
