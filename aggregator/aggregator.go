@@ -73,33 +73,6 @@ func collectorConfiguration(c config.Configuration) collector.Configuration {
 	return to
 }
 
-// targets lists all jobs' targets.
-func targets(c config.Configuration) []scrape.Target {
-	var list []scrape.Target
-	for _, job := range c.ScrapeConfigs {
-		for _, static := range job.StaticConfigs {
-			for _, address := range static.Targets {
-				list = append(list, scrape.Target{
-					Name:    string(address),
-					URL:     string(job.Scheme) + "://" + string(address) + string(job.MetricsPath),
-					Labels:  withJob(static.Labels, job.JobName),
-					Timeout: time.Duration(job.ScrapeTimeout),
-				})
-			}
-		}
-	}
-	return list
-}
-
-// withJob adds the label that Prometheus adds.
-func withJob(labels map[string]string, job string) map[string]string {
-	with := map[string]string{"job": job}
-	for name, value := range labels {
-		with[name] = value
-	}
-	return with
-}
-
 // newHandler serves the API, the metrics and a page that leads to them.
 func newHandler(answers *api.API, registry *prometheus.Registry) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{

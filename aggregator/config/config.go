@@ -29,8 +29,9 @@ type ScrapeConfig struct {
 	MetricsPath Path   `yaml:"metrics_path"`
 	// ScrapeTimeout is after how long without an answer an exporter is down. It is
 	// asked to answer in half of that, even if nothing happened.
-	ScrapeTimeout yamlconf.Duration `yaml:"scrape_timeout"`
-	StaticConfigs []StaticConfig    `yaml:"static_configs"`
+	ScrapeTimeout  yamlconf.Duration `yaml:"scrape_timeout"`
+	StaticConfigs  []StaticConfig    `yaml:"static_configs"`
+	RelabelConfigs []RelabelConfig   `yaml:"relabel_configs"`
 }
 
 // StaticConfig is a list of targets with common labels.
@@ -141,6 +142,9 @@ func (c *Configuration) checkTargets() *yamlconf.Error {
 		}
 		jobs[job.JobName] = true
 		if err := between(key+".scrape_timeout", job.ScrapeTimeout, minTimeout, maxTimeout); err != nil {
+			return err
+		}
+		if err := job.checkRelabelling(key); err != nil {
 			return err
 		}
 		for j, static := range job.StaticConfigs {

@@ -22,6 +22,9 @@ func TestInvalidFiles(t *testing.T) {
 		"path":               `scrape_configs[0].metrics_path: "v1/epochs" isn't a path; allowed: a URL's path such as /v1/epochs`,
 		"phi-word":           `hhh.phi: "heavy" isn't a share of the traffic; allowed: a number from 0.0001 to 1`,
 		"phi":                `hhh.phi: "1.5" isn't a share of the traffic; allowed: a number from 0.0001 to 1`,
+		"relabel-action":     `scrape_configs[0].relabel_configs[0].action: "rename" isn't an action; allowed: dropequal, drop, hashmod, keepequal, keep, labeldrop, labelkeep, labelmap, lowercase, replace, uppercase`,
+		"relabel-regex":      `scrape_configs[0].relabel_configs[0].regex: "(" isn't a regular expression (missing closing ): ` + "`(`" + `); allowed: a regular expression (RE2) such as eth.*|bond0`,
+		"relabel-rule":       `scrape_configs[0].relabel_configs[0]: relabel configuration for hashmod requires non-zero modulus; allowed: a relabel_config as Prometheus documents it`,
 		"retention":          `retention: "2d" is out of range; allowed: 15s to 1h`,
 		"scheme":             `scrape_configs[0].scheme: "ftp" isn't a scheme; allowed: http, https`,
 		"target-port":        `scrape_configs[0].static_configs[0].targets[0]: "10.0.0.2:99999" isn't a target; allowed: host:port such as 10.0.0.1:10017`,
@@ -29,7 +32,7 @@ func TestInvalidFiles(t *testing.T) {
 		"target":             `scrape_configs[0].static_configs[0].targets[1]: "10.0.0.2" isn't a target; allowed: host:port such as 10.0.0.1:10017`,
 		"timeout-range":      `scrape_configs[0].scrape_timeout: "5m" is out of range; allowed: 1s to 1m`,
 		"timeout":            `scrape_configs[0].scrape_timeout: "5 seconds" isn't a duration; allowed: a duration such as 500ms, 15s or 1h`,
-		"unknown-key":        `scrape_configs[0].scrape_interval: unknown key; allowed: job_name, metrics_path, scheme, scrape_timeout, static_configs`,
+		"unknown-key":        `scrape_configs[0].scrape_interval: unknown key; allowed: job_name, metrics_path, relabel_configs, scheme, scrape_timeout, static_configs`,
 		"yaml":               `line 1: did not find expected node content; allowed: YAML`,
 	}
 	files, err := filepath.Glob("testdata/invalid-*.yml")
@@ -64,8 +67,8 @@ func TestValidFile(t *testing.T) {
 		ScrapeConfigs: []ScrapeConfig{
 			{"zone-a", "http", "/v1/epochs", seconds(4), []StaticConfig{
 				{[]Address{"172.25.10.1:10017", "[2001:db8::1]:10017"}, map[string]string{"zone": "a"}},
-			}},
-			{"zone-b", "https", "/tma/epochs", seconds(10), []StaticConfig{{Targets: []Address{"host-c.example:10017"}}}},
+			}, nil},
+			{"zone-b", "https", "/tma/epochs", seconds(10), []StaticConfig{{Targets: []Address{"host-c.example:10017"}}}, nil},
 		},
 		HHH:         HHH{0.05, seconds(60), 4, 8},
 		Cardinality: Cardinality{[]yamlconf.Duration{seconds(10), seconds(120)}},

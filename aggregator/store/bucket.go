@@ -6,7 +6,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
 
-// bucket is the epochs that ended in a span of time. While it is open it keeps
+// bucket is the epochs whose middle is in a span of time. While it is open it keeps
 // them as they came; closed, it has its content only.
 type bucket struct {
 	start, width int64     // seconds; start since 1970
@@ -53,5 +53,6 @@ func records(e *epoch.Epoch) int {
 	return n
 }
 
-// secondOf returns the second of an epoch: that in which its last moment was.
-func secondOf(e *epoch.Epoch) int64 { return e.End.Add(-1).Unix() }
+// secondOf returns the second of an epoch: that in which its middle was. Epochs end
+// shortly after a full second, so that by their ends they would be in the next one.
+func secondOf(e *epoch.Epoch) int64 { return e.Start.Add(e.End.Sub(e.Start) / 2).Unix() }

@@ -1,7 +1,7 @@
 // Package store merges the epochs of a fleet's exporters into windows of time in
 // which every packet counts once.
 //
-// Time is in buckets of one second, by the end of the epochs; beyond some
+// Time is in buckets of one second, by the middle of the epochs; beyond some
 // minutes of age in buckets of ten. A bucket stays open for a while, and who
 // counts which flow is decided anew whenever that changes (see resolve.go). Then
 // it closes, and is brought within its bounds by folding. Everything that is kept

@@ -136,19 +136,18 @@ func (c *Capture) boundary(t time.Time) time.Time {
 
 // endEpoch swaps the halves and hands over the one that is idle now.
 func (c *Capture) endEpoch(sink Sink) error {
-	began, idle := time.Now(), c.half
+	end, idle := time.Now(), c.half
 	if err := c.kernel.activate(1 - idle); err != nil {
 		return err
 	}
 	c.half = 1 - idle
-	end := time.Now()
 	c.kernel.ring.drain(c.book)
 	c.bookSlots(idle)
 	e := c.closeBooks(idle)
 	c.sequence++
 	e.Sequence, e.Start, e.End = c.sequence, c.start, end
 	c.start = end
-	sink(e, time.Since(began))
+	sink(e, time.Since(end))
 	c.ledger.Reset(idle)
 	return nil
 }

@@ -35,6 +35,7 @@ func TestWrongConfiguration(t *testing.T) {
 		"exporter, bad regexp":        {"tma-exporter", "capture: {include: '('}", "capture.include"},
 		"aggregator, unknown key":     {"tma-aggregator", "scrape_config: []", ""},
 		"aggregator, bad duration":    {"tma-aggregator", "retention: soon", "retention"},
+		"aggregator, bad regexp":      {"tma-aggregator", "scrape_configs: [{job_name: x, relabel_configs: [{regex: '('}]}]", "scrape_configs[0].relabel_configs[0].regex"},
 		"aggregator, unknown job key": {"tma-aggregator", "scrape_configs: [{job: x}]", "scrape_configs[0]"},
 	}
 	for name, test := range tests {
