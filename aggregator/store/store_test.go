@@ -215,37 +215,6 @@ func TestTransitIsBounded(t *testing.T) {
 	}
 }
 
-// With no memory for transit left, a second's flows still count once in it.
-func TestTransitWithoutMemory(t *testing.T) {
-	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
-	k := key("192.0.2.1", "192.0.2.2", 1)
-	a.sees(1, k, 100)
-	b.sees(1, k, 100)
-	s, clock := newTestStore(func(c *Configuration) { c.MaxTransitFlows = 0 })
-	clock.at(2)
-	deliver(t, rand.New(rand.NewPCG(1, 1)), s, b, a)
-	want(t, s, map[flow.Key]uint64{k: 100})
-}
-
-func TestServices(t *testing.T) {
-	for _, test := range []struct {
-		protocol            uint8
-		source, destination uint16
-		want                Service
-	}{
-		{flow.ProtocolTCP, 50000, 443, Service{flow.ProtocolTCP, 443}},
-		{flow.ProtocolTCP, 443, 50000, Service{flow.ProtocolTCP, 443}},
-		{flow.ProtocolUDP, 0, 53, Service{flow.ProtocolUDP, 53}},
-		{flow.ProtocolUDP, 0, 0, Service{flow.ProtocolUDP, 0}},
-		{flow.ProtocolICMP, 8, 0, Service{flow.ProtocolICMP, 0}},
-	} {
-		k := flow.Key{SourcePort: test.source, DestinationPort: test.destination, Protocol: test.protocol}
-		if got := ServiceOf(&k); got != test.want {
-			t.Errorf("%d to %d is %v, want %v", test.source, test.destination, got, test.want)
-		}
-	}
-}
-
 // A watcher that doesn't look gets one value, not one for each change.
 func TestWatchConflates(t *testing.T) {
 	s, _ := newTestStore(nil)
@@ -293,5 +262,34 @@ func TestClaims(t *testing.T) {
 				t.Errorf("%s, covering %v: exporter %d: claimed %v, mine %v", test.address, test.covering, x.id, claimed, mine)
 			}
 		}
+	}
+}
+
+// With no memory for transit left, a second's flows still count once in it.
+func TestTransitWithoutMemory(t *testing.T) {
+	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
+	k := key("192.0.2.1", "192.0.2.2", 1)
+	a.sees(1, k, 100)
+	b.sees(1, k, 100)
+	s, clock := newTestStore(func(c *Configuration) { c.MaxTransitFlows = 0 })
+	clock.at(2)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, b, a)
+	want(t, s, map[flow.Key]uint64{k: 100})
+}
+
+// Epochs end shortly after the full second. What a window counts, over the time
+// from its beginning to its end, is the rate all the same.
+func TestRateIsTrue(t *testing.T) {
+	s, clock := newTestStore(nil)
+	a := newHost("a", "10.0.0.1/32")
+	a.offset = 20 * time.Millisecond
+	for half := range 60 {
+		a.sees(float64(half)/2+0.1, key("10.0.0.1", "10.0.0.2", 1), 1000)
+	}
+	clock.at(30.1)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a)
+	w := s.Last(10 * time.Second)
+	if rate := float64(w.Counted.Bytes) / w.Seconds(); math.Abs(rate-2000) > 20 {
+		t.Errorf("%d bytes in %.2f s are %.0f a second, sent 2000", w.Counted.Bytes, w.Seconds(), rate)
 	}
 }

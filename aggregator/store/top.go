@@ -16,30 +16,14 @@ type Ranked[K comparable] struct {
 	Lower, Upper uint64
 }
 
-// Service is a protocol and the port that names the service.
-type Service struct {
-	Protocol uint8
-	Port     uint16
-}
-
-// ServiceOf returns a flow's service. Of two ports the lower one is taken, so
-// that requests and answers are of one service; 0 isn't a port.
-func ServiceOf(k *flow.Key) Service {
-	if k.Protocol == flow.ProtocolICMP || k.Protocol == flow.ProtocolICMPv6 {
-		return Service{Protocol: k.Protocol} // these have types, not ports
-	}
-	// 0 wraps around to the greatest number.
-	return Service{Protocol: k.Protocol, Port: min(k.SourcePort-1, k.DestinationPort-1) + 1}
-}
-
 // TopFlows returns the k flows with the most bytes, descending.
 func (w *Window) TopFlows(k int) []Ranked[flow.Key] {
 	return top(w, k, func(key *flow.Key) flow.Key { return *key }, func(a, b flow.Key) int { return compareKeys(&a, &b) })
 }
 
 // TopServices returns the k services with the most bytes, descending.
-func (w *Window) TopServices(k int) []Ranked[Service] {
-	return top(w, k, ServiceOf, func(a, b Service) int {
+func (w *Window) TopServices(k int) []Ranked[flow.Service] {
+	return top(w, k, flow.ServiceOf, func(a, b flow.Service) int {
 		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 	})
 }

@@ -26,7 +26,7 @@ type Top struct {
 	Flows        Ranking[flow.Key]
 	Sources      Ranking[[16]byte] // addresses as in flow.Key
 	Destinations Ranking[[16]byte]
-	Services     Ranking[Service]
+	Services     Ranking[flow.Service]
 }
 
 // TopK finds the flows, sources, destinations and services with the most bytes
@@ -45,12 +45,12 @@ type TopK struct {
 	flowCandidates        candidates[flow.Key]
 	sourceCandidates      candidates[[16]byte]
 	destinationCandidates candidates[[16]byte]
-	serviceCandidates     candidates[Service]
+	serviceCandidates     candidates[flow.Service]
 	scratch               []uint64
 
 	flows                 ranking[flow.Key]
 	sources, destinations ranking[[16]byte]
-	services              ranking[Service]
+	services              ranking[flow.Service]
 
 	top atomic.Pointer[Top]
 }
@@ -71,11 +71,11 @@ func NewTopK(k int, window time.Duration) *TopK {
 		flowCandidates:        newCandidates[flow.Key](tableRoom),
 		sourceCandidates:      newCandidates[[16]byte](tableRoom),
 		destinationCandidates: newCandidates[[16]byte](tableRoom),
-		serviceCandidates:     newCandidates[Service](tableRoom),
+		serviceCandidates:     newCandidates[flow.Service](tableRoom),
 		flows:                 newRanking[flow.Key](k, window),
 		sources:               newRanking[[16]byte](k, window),
 		destinations:          newRanking[[16]byte](k, window),
-		services:              newRanking[Service](k, window),
+		services:              newRanking[flow.Service](k, window),
 	}
 }
 
@@ -117,7 +117,7 @@ func (t *TopK) addFlows(flows []epoch.Flow) {
 		}
 		t.sourceCandidates.add(f.Source, f.Count)
 		t.destinationCandidates.add(f.Destination, f.Count)
-		t.serviceCandidates.add(ServiceOf(&f.Key), f.Count)
+		t.serviceCandidates.add(flow.ServiceOf(&f.Key), f.Count)
 	}
 }
 

@@ -91,7 +91,7 @@ func TestTopKFindsTheHeavy(t *testing.T) {
 		"10.0.0.3 30000000", "10.0.0.2 20000000", "10.0.0.1 10000000")
 	wantTop(t, "sources", &top.Sources, unmapped, "10.0.0.4 75000000", "10.0.0.3 30000000", "10.0.0.2 20000000")
 	wantTop(t, "destinations", &top.Destinations, unmapped, "172.0.0.3 30000000", "172.0.0.2 20000000", "172.0.0.1 10000000")
-	wantTop(t, "services", &top.Services, Service.Name, "https 140000000")
+	wantTop(t, "services", &top.Services, flow.Service.Name, "https 140000000")
 }
 
 func unmapped(a [16]byte) string { return netip.AddrFrom16(a).Unmap().String() }
@@ -254,32 +254,6 @@ func TestCandidates(t *testing.T) {
 		}
 		if again, _ := c.take(1000, nil); len(again) != 0 {
 			t.Errorf("%d keys: %d left behind", keys, len(again))
-		}
-	}
-}
-
-func TestServiceOf(t *testing.T) {
-	for _, test := range []struct {
-		protocol            uint8
-		source, destination uint16
-		port                uint16
-		name                string
-	}{
-		{flow.ProtocolTCP, 40000, 443, 443, "https"},
-		{flow.ProtocolTCP, 443, 40000, 443, "https"},
-		{flow.ProtocolTCP, 40000, 5432, 5432, "postgresql"},
-		{flow.ProtocolTCP, 2000, 5432, 5432, "postgresql"}, // named, though not the lower
-		{flow.ProtocolUDP, 2000, 5432, 2000, "unknown"},    // not named under UDP
-		{flow.ProtocolTCP, 50000, 40000, 40000, "unknown"}, // neither: the lower
-		{flow.ProtocolUDP, 123, 123, 123, "ntp"},
-		{flow.ProtocolTCP, 443, 22, 22, "ssh"}, // both: the lower
-		{flow.ProtocolICMP, 8, 0, 0, "unknown"},
-		{flow.ProtocolUDP, 0, 0, 0, "unknown"}, // a later fragment
-	} {
-		key := flow.Key{Protocol: test.protocol, SourcePort: test.source, DestinationPort: test.destination}
-		s := ServiceOf(&key)
-		if s != (Service{test.protocol, test.port}) || s.Name() != test.name {
-			t.Errorf("%+v: got %v, %s", test, s, s.Name())
 		}
 	}
 }

@@ -1,6 +1,4 @@
-package window
-
-import "github.com/traffic-monitor-agent/tma/internal/flow"
+package flow
 
 // Service is what a flow talks to: a protocol and a port.
 type Service struct {
@@ -10,11 +8,11 @@ type Service struct {
 
 // ServiceOf guesses which port of a flow is the service's, since a flow may have
 // been seen from its answer alone: the one that is below 1,024 or has a name, if
-// only one of both is; else the lower.
-func ServiceOf(key *flow.Key) Service {
+// only one of both is; else the lower. 0 isn't a port.
+func ServiceOf(key *Key) Service {
 	s := Service{Protocol: key.Protocol}
 	switch key.Protocol {
-	case flow.ProtocolTCP, flow.ProtocolUDP, protocolSCTP:
+	case ProtocolTCP, ProtocolUDP, protocolSCTP:
 	default:
 		return s // ICMP has a type and a code there
 	}
@@ -25,7 +23,7 @@ func ServiceOf(key *flow.Key) Service {
 	case destination && !source:
 		s.Port = key.DestinationPort
 	default:
-		s.Port = min(key.SourcePort, key.DestinationPort)
+		s.Port = min(key.SourcePort-1, key.DestinationPort-1) + 1 // 0 wraps around to the greatest number
 	}
 	return s
 }
@@ -36,9 +34,10 @@ const protocolSCTP = 132
 // systemPorts are those below, which ordinary clients don't use (RFC 6335).
 const systemPorts = 1024
 
+// wellKnown says whether a port is one that services rather than clients have.
 func wellKnown(protocol uint8, port uint16) bool {
 	if port < systemPorts {
-		return true
+		return port != 0
 	}
 	_, named := serviceNames[Service{protocol, port}]
 	return named
@@ -64,8 +63,8 @@ func makeServiceNames() map[Service]string {
 		5061: "sips", 11211: "memcache",
 	}
 	for port, name := range both {
-		names[Service{flow.ProtocolTCP, port}] = name
-		names[Service{flow.ProtocolUDP, port}] = name
+		names[Service{ProtocolTCP, port}] = name
+		names[Service{ProtocolUDP, port}] = name
 	}
 	for port, name := range map[uint16]string{
 		20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 80: "http",
@@ -80,7 +79,7 @@ func makeServiceNames() map[Service]string {
 		9090: "prometheus", 9092: "kafka", 9100: "node-exporter", 9200: "elasticsearch",
 		10017: "tma-exporter", 10250: "kubelet", 27017: "mongodb",
 	} {
-		names[Service{flow.ProtocolTCP, port}] = name
+		names[Service{ProtocolTCP, port}] = name
 	}
 	for port, name := range map[uint16]string{
 		67: "bootps", 68: "bootpc", 69: "tftp", 123: "ntp", 137: "netbios-ns",
@@ -89,7 +88,7 @@ func makeServiceNames() map[Service]string {
 		3784: "bfd-control", 4500: "ipsec-nat-t", 4739: "ipfix", 5353: "mdns",
 		5355: "llmnr", 6081: "geneve", 6343: "sflow", 51820: "wireguard",
 	} {
-		names[Service{flow.ProtocolUDP, port}] = name
+		names[Service{ProtocolUDP, port}] = name
 	}
 	return names
 }
