@@ -46,7 +46,7 @@ test: root test-packages lint generated build ## All unit and integration tests
 	@go tool gotestsum --format=pkgname-and-test-fails -- -timeout=15m ./...
 
 .PHONY: test-system
-test-system: root test-packages ## The suites that need heavy packages or a whole machine
+test-system: root ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
 
 .PHONY: lint
