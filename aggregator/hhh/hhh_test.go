@@ -68,13 +68,20 @@ func build(r *rand.Rand, levels Levels, masses []Mass, unknown uint64) (*Tree, *
 	return b.Build(), o
 }
 
+// forRandomTrees tests small trees, and three that are large enough for the radix
+// sort to take part.
 func forRandomTrees(t *testing.T, test func(*testing.T, *rand.Rand, *Tree, *oracle)) {
+	forRandomTreesOf(t, 3*radixMinimum, test)
+}
+
+// forRandomTreesOf tests trees that are at most so large.
+func forRandomTreesOf(t *testing.T, largest int, test func(*testing.T, *rand.Rand, *Tree, *oracle)) {
 	for i := range 60 {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(i), 7))
 			n := r.IntN(120)
 			if i%20 == 19 {
-				n = 3 * radixMinimum // has the radix sort take part
+				n = largest
 			}
 			tree, o := build(r, hierarchies[i%len(hierarchies)], randomMasses(r, n), uint64(r.IntN(3)*500))
 			test(t, r, tree, o)
@@ -123,11 +130,10 @@ func TestTreeIsTheOracles(t *testing.T) {
 	})
 }
 
+// The oracle goes through all pairs of prefixes, so that the largest trees are left
+// to the other tests.
 func TestHeavyIsTheOracles(t *testing.T) {
-	forRandomTrees(t, func(t *testing.T, _ *rand.Rand, tree *Tree, o *oracle) {
-		if len(o.masses) > 300 {
-			t.Skip("the oracle would take minutes")
-		}
+	forRandomTreesOf(t, 300, func(t *testing.T, _ *rand.Rand, tree *Tree, o *oracle) {
 		for _, phi := range []float64{0.003, 0.01, 0.05, 0.2, 0.5, 1} {
 			want, nodes := o.heavy(phi), o.nodes()
 			got := make(map[string]uint64)
