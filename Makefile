@@ -20,14 +20,12 @@ help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
-demo: root lab-programs ## The lab with live heavy prefixes in the terminal; DURATION=30s ends by itself
-	@bin/tma-lab check
+demo: check ## The lab with live heavy prefixes in the terminal; DURATION=30s ends by itself
 	@$(MAKE) --no-print-directory build
 	@bin/tma-lab demo $(if $(DURATION),--duration=$(DURATION))
 
 .PHONY: lab
-lab: root lab-programs ## The lab's network alone; `bin/tma-lab down` removes it
-	@bin/tma-lab check
+lab: check ## The lab's network alone; `bin/tma-lab down` removes it
 	@bin/tma-lab up
 
 .PHONY: build
@@ -41,12 +39,12 @@ lab-programs: go
 	@$(GOBUILD) -o bin/tma-traffic ./lab/cmd/tma-traffic
 
 .PHONY: test
-test: root test-packages lint generated build ## All unit and integration tests
-	@bin/tma-lab check
+test: check test-packages ## All unit and integration tests
+	@$(MAKE) --no-print-directory lint bin/generated build
 	@go tool gotestsum --format=pkgname-and-test-fails -- -timeout=15m ./...
 
 .PHONY: test-system
-test-system: root ## The suites that need heavy packages or a whole machine
+test-system: check ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
 
 .PHONY: lint
@@ -61,9 +59,10 @@ lint: go test-packages ## Formatting and static analysis
 generate: go test-packages ## The BPF object and the wire format's Go code
 	@go generate ./bpf ./internal/epoch
 
-.PHONY: generated
-generated: go test-packages
+# Up to date if nothing changed since the comparison succeeded.
+bin/generated: $(wildcard bpf/*) $(wildcard internal/epoch/*.proto internal/epoch/epochpb/*) | go test-packages
 	@.ci/generated
+	@mkdir -p bin && touch $@
 
 .PHONY: clean
 clean: ## Removes what was built
@@ -72,6 +71,11 @@ clean: ## Removes what was built
 .PHONY: go
 go:
 	@command -v go >/dev/null || { echo 'go is missing: install Go 1.26 or later (https://go.dev/dl)' >&2; exit 1; }
+
+# What the machine must have, before anything that takes time.
+.PHONY: check
+check: root lab-programs
+	@bin/tma-lab check
 
 .PHONY: root
 root:

@@ -166,7 +166,7 @@ func TestDemoShowsAndEnds(t *testing.T) {
 	}
 	for _, want := range []string{
 		"Ctrl-C takes everything down.",
-		"exporters 4 of 5 up | last 10s: 2.0 MB/s, 3000 packets/s | 1200 distinct flows | 9 distinct destination ports",
+		"exporters 4 of 5 up | last 10s: 2.0 MB/s, 3000 packets/s | distinct: 1200 flows, 9 destination ports",
 		"172.25.10.0/24                                 500.0 kB/s  25.0 %   100.0 kB/s",
 		"tcp [fd25:10::2]:1 > [fd25:20::3]:443                                     100.0 B/s   0.0 %",
 	} {

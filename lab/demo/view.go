@@ -65,10 +65,21 @@ func (a *answers) summary() string {
 		fmt.Sprintf("exporters %d of %d up", up, len(a.exporters.Exporters)),
 		fmt.Sprintf("last %s: %s, %.0f packets/s", window, a.sources.rate(total.Bytes), a.sources.perSecond(total.Packets)),
 	}
+	return strings.Join(append(parts, "distinct: "+a.distinct()), " | ")
+}
+
+// distinct lists the distinct counts, that of flows first.
+func (a *answers) distinct() string {
+	var counts []string
 	for _, e := range a.cardinality.Estimates {
-		parts = append(parts, fmt.Sprintf("%.0f distinct %s", e.Estimate, strings.ReplaceAll(e.Of, "_", " ")))
+		count := fmt.Sprintf("%.0f %s", e.Estimate, strings.ReplaceAll(e.Of, "_", " "))
+		if e.Of == "flows" {
+			counts = append([]string{count}, counts...)
+		} else {
+			counts = append(counts, count)
+		}
 	}
-	return strings.Join(parts, " | ")
+	return strings.Join(counts, ", ")
 }
 
 func (h *heavyHitters) lines(dimension string, rows int) []string {
