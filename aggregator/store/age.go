@@ -34,15 +34,9 @@ func (s *Store) close(b *bucket) {
 	}
 	c := merged(s.read(b)) // readers may have the one that was resolved
 	c.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
-	s.count(c)
+	s.closed.add(c)
 	s.records -= b.records
 	*b = bucket{start: b.start, width: b.width, content: c}
-}
-
-// count adds to the totals.
-func (s *Store) count(c *content) {
-	s.totals.Counted.Add(c.counted)
-	s.totals.Remainder.Add(c.remainder)
 }
 
 // coarsen merges the buckets of ten seconds, once all of them are old enough and

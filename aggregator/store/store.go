@@ -40,12 +40,14 @@ type Store struct {
 	records   int       // in open buckets
 	swept     int64     // when transit was swept last
 	version   uint64
-	totals    Totals
+	closed    Totals // of buckets that are closed
+	shown     Totals // the greatest that was returned
 	watchers  map[chan struct{}]struct{}
 }
 
-// Totals are counters over the life of a Store. Traffic gets into them when its
-// bucket closes, since before that it isn't certain who counts it.
+// Totals are counters over the life of a Store: they never fall. While a bucket is
+// open, what it counts may still turn out to be another host's; then they wait
+// until there is as much as they said already.
 type Totals struct {
 	Counted   epoch.Count // traffic of the fleet, each packet once
 	Remainder epoch.Count // seen by exporters that don't know its flows
@@ -189,7 +191,7 @@ func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) {
 func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) {
 	late := s.resolution(b).late(b.content, x, e)
 	s.accept(x, e, late.distinct)
-	s.count(late)
+	s.closed.add(late)
 	b.content = merged(b.content, late)
 	b.content.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
 }
@@ -272,7 +274,24 @@ func (s *Store) Totals() Totals {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maintain(s.now())
-	return s.totals
+	sum := s.closed
+	for _, b := range s.buckets {
+		if b.open {
+			sum.add(s.read(b))
+		}
+	}
+	s.shown.Counted = greatest(s.shown.Counted, sum.Counted)
+	s.shown.Remainder = greatest(s.shown.Remainder, sum.Remainder)
+	return s.shown
+}
+
+func (t *Totals) add(c *content) {
+	t.Counted.Add(c.counted)
+	t.Remainder.Add(c.remainder)
+}
+
+func greatest(a, b epoch.Count) epoch.Count {
+	return epoch.Count{Packets: max(a.Packets, b.Packets), Bytes: max(a.Bytes, b.Bytes)}
 }
 
 // RefusedSketches returns how many sketches of each exporter weren't of the

@@ -293,3 +293,38 @@ func TestRateIsTrue(t *testing.T) {
 		t.Errorf("%d bytes in %.2f s are %.0f a second, sent 2000", w.Counted.Bytes, w.Seconds(), rate)
 	}
 }
+
+// The counters have traffic as soon as it comes in, and never fall: not when a
+// second closes, nor when traffic turns out to be another host's.
+func TestTotalsAreCounters(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
+	k := key("10.0.0.1", "10.0.0.2", 1)
+	a.sees(1, k, 1000)
+	b.sees(1, k, 900) // a part of it was lost on the way
+	s, clock := newTestStore(nil)
+	clock.at(2)
+	deliver(t, r, s, b)
+	if got := s.Totals().Counted.Bytes; got != 900 {
+		t.Fatalf("%d bytes as soon as they came in, want 900", got)
+	}
+	deliver(t, r, s, a)
+	for _, seconds := range []float64{2, 13, 60} {
+		clock.at(seconds)
+		if got := s.Totals().Counted.Bytes; got != 1000 {
+			t.Fatalf("after %v s %d bytes, want 1000", seconds, got)
+		}
+	}
+	s, clock = newTestStore(nil)
+	clock.at(2)
+	c := newHost("c", "192.0.2.1/32")
+	c.sees(1, key("10.0.0.9", "10.0.0.1", 1), 500) // transit, until it is a's
+	deliver(t, r, s, c)
+	before := s.Totals().Counted.Bytes
+	a = newHost("a", "10.0.0.1/32")
+	a.sees(1, key("10.0.0.9", "10.0.0.1", 1), 400)
+	deliver(t, r, s, a)
+	if after := s.Totals().Counted.Bytes; before != 500 || after < before {
+		t.Errorf("the counter went from %d to %d bytes", before, after)
+	}
+}
