@@ -41,7 +41,8 @@ lab-programs: go
 .PHONY: test
 test: check test-packages ## All unit and integration tests
 	@$(MAKE) --no-print-directory lint bin/generated build
-	@go tool gotestsum --format=pkgname-and-test-fails -- -timeout=15m ./...
+	@# One package at a time: beside each other they would starve the captures.
+	@go tool gotestsum --format=pkgname-and-test-fails -- -p=1 -timeout=15m ./...
 
 .PHONY: test-system
 test-system: check ## The suites that need heavy packages or a whole machine
