@@ -35,6 +35,9 @@ func attachHook(program *ebpf.Program, index int, direction flow.Direction) (hoo
 	return tcx{l}, nil
 }
 
+// deviceLayer3 is DEVICE_LAYER3 of bpf/maps.h.
+const deviceLayer3 = uint32(1) << 16
+
 // directDevices is DIRECT_DEVICES of bpf/maps.h.
 func (k *kernel) directDevices() uint32 { return k.objects.Devices.MaxEntries() }
 
