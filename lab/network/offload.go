@@ -22,14 +22,22 @@ var offloads = []struct {
 }
 
 // offloadsOff turns the device's offloads off. It runs in its namespace.
-func offloadsOff(device string) error {
+func offloadsOff(device string) error { return SetOffloads(device, false) }
+
+// SetOffloads turns all offloads of a device of the calling thread's namespace on or
+// off.
+func SetOffloads(device string, on bool) error {
+	value := uint32(0)
+	if on {
+		value = 1
+	}
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open a socket for ethtool: %w", err)
 	}
 	defer unix.Close(socket)
 	for _, o := range offloads {
-		if err := ethtoolSet(socket, device, o.command, 0); err != nil {
+		if err := ethtoolSet(socket, device, o.command, value); err != nil {
 			return fmt.Errorf("%s: set %s: %w", device, o.name, err)
 		}
 	}
