@@ -35,9 +35,6 @@ func attachHook(program *ebpf.Program, index int, direction flow.Direction) (hoo
 	return tcx{l}, nil
 }
 
-// deviceLayer3 is DEVICE_LAYER3 of bpf/maps.h.
-const deviceLayer3 = uint32(1) << 16
-
 // directDevices is DIRECT_DEVICES of bpf/maps.h.
 func (k *kernel) directDevices() uint32 { return k.objects.Devices.MaxEntries() }
 
@@ -47,7 +44,7 @@ func (k *kernel) announce(d *device) error {
 	if uint32(d.index) >= k.directDevices() {
 		m = k.objects.DistantDevices
 	}
-	if err := m.Put(uint32(d.index), uint32(2*d.number)); err != nil {
+	if err := m.Put(uint32(d.index), d.announcement()); err != nil {
 		return fmt.Errorf("announce device %s to the program: %w", d.name, err)
 	}
 	return nil
