@@ -45,6 +45,10 @@ test: root test-packages lint generated build ## All unit and integration tests
 	@bin/tma-lab check
 	@go tool gotestsum --format=pkgname-and-test-fails -- -timeout=15m ./...
 
+.PHONY: soak
+soak: root test-packages ## The long forms of the capture's tests: 5 million flows, 1 GB transfers, 5 million mutated packets
+	@TMA_SOAK=1 go test -timeout=60m -run='TestEveryPacketANewFlow|OnTheWire|TestMutatedPackets' -v ./exporter/capture
+
 .PHONY: test-system
 test-system: root test-packages ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
