@@ -26,8 +26,9 @@ import (
 // books is where the bytes of all epochs of a run went.
 type books struct {
 	mu                                                     sync.Mutex
-	devices                                                map[string]epoch.Count // totals, by deviceKey
-	flows                                                  map[flow.Key]epoch.Count
+	devices                                                map[string]epoch.Count   // totals, by deviceKey
+	flows                                                  map[flow.Key]epoch.Count // nil: not wanted
+	largest                                                uint64                   // packets of a flow in an epoch
 	inFlows, folded, remainder, others, duplicates, totals epoch.Count
 	unaccounted                                            int // epochs
 }
@@ -41,10 +42,13 @@ func (b *books) take(e *epoch.Epoch, _ time.Duration) {
 		}
 	}
 	for i := range e.Flows {
+		b.inFlows.Add(e.Flows[i].Count)
+		b.largest = max(b.largest, e.Flows[i].Packets)
+	}
+	for i := 0; b.flows != nil && i < len(e.Flows); i++ {
 		count := b.flows[e.Flows[i].Key]
 		count.Add(e.Flows[i].Count)
 		b.flows[e.Flows[i].Key] = count
-		b.inFlows.Add(e.Flows[i].Count)
 	}
 	for _, d := range e.Devices {
 		total := b.devices[deviceKey(d.Name, d.Direction)]
@@ -74,23 +78,22 @@ func (b *books) check(t *testing.T) {
 	}
 }
 
-// capturing runs a capture on devices of the process's namespace until done is called,
-// which returns where everything went.
-func capturing(t *testing.T, memory uint64, devices ...string) (done func() *books) {
+// capturing runs a capture on devices of the process's namespace until done is called;
+// the books then say where everything went.
+func capturing(t *testing.T, memory uint64, b *books, devices ...string) (done func()) {
 	t.Helper()
 	include := regexp.MustCompile("^(?:" + joined(devices) + ")$")
 	c, err := New(Config{Include: include, Epoch: 500 * time.Millisecond, Memory: memory, Host: "test"}, slog.New(slog.DiscardHandler))
 	must(t, err)
-	b := &books{devices: map[string]epoch.Count{}, flows: map[flow.Key]epoch.Count{}}
+	b.devices = map[string]epoch.Count{}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx, b.take) }()
 	waitAttached(t, c, devices...)
-	return func() *books {
+	return func() {
 		cancel()
 		must(t, <-ended)
 		must(t, c.Close())
-		return b
 	}
 }
 
@@ -161,7 +164,7 @@ func (g *generator) send(t *testing.T, frames [][]byte) {
 
 // Each capture, in order, reversed and shuffled, from one end of a wire to the other,
 // with a capture at both: what was sent is what the devices count and what the hooks
-// saw, and all of it is somewhere. With room for all, each flow is exact.
+// saw, and all of it is somewhere.
 func TestReplay(t *testing.T) {
 	orders := map[string]func([][]byte){
 		"in order": func([][]byte) {},
@@ -172,12 +175,12 @@ func TestReplay(t *testing.T) {
 	}
 	forEachTrace(t, func(t *testing.T, frames [][]byte) {
 		for name, arrange := range orders {
-			for room, memory := range map[string]uint64{"all fit": 256 << 20, "few fit": 2 << 20} {
+			for room, memory := range map[string]uint64{"room for all": 256 << 20, "room for few": 2 << 20} {
 				t.Run(name+", "+room, func(t *testing.T) {
 					testutil.InNamespace(t, func(t *testing.T) {
 						frames := slices.Clone(frames)
 						arrange(frames)
-						replay(t, frames, memory, room == "all fit")
+						replay(t, frames, memory, room == "room for all")
 					})
 				})
 			}
@@ -185,9 +188,10 @@ func TestReplay(t *testing.T) {
 	})
 }
 
-func replay(t *testing.T, frames [][]byte, memory uint64, exact bool) {
+func replay(t *testing.T, frames [][]byte, memory uint64, roomy bool) {
 	addVeth(t, "eth0", "wire0")
-	done := capturing(t, memory, "eth0", "wire0")
+	b := &books{flows: map[flow.Key]epoch.Count{}}
+	done := capturing(t, memory, b, "eth0", "wire0")
 	g := newGenerator(t, "wire0")
 	var sent epoch.Count
 	want := map[flow.Key]epoch.Count{}
@@ -203,7 +207,7 @@ func replay(t *testing.T, frames [][]byte, memory uint64, exact bool) {
 		}
 	}
 	arrived(t, "eth0", sent)
-	b := done()
+	done()
 	b.check(t)
 	for _, got := range []epoch.Count{
 		deviceCounters(t, "wire0")[flow.Egress], b.devices[deviceKey("wire0", flow.Egress)],
@@ -213,28 +217,28 @@ func replay(t *testing.T, frames [][]byte, memory uint64, exact bool) {
 			t.Errorf("sent %v; by device and hook, first egress, then ingress: %v", sent, got)
 		}
 	}
-	checkFlows(t, b, want, exact)
+	checkFlows(t, b, want, roomy)
 }
 
-// checkFlows asserts that no flow counts more than it sent, and none less either if all
-// had room.
-func checkFlows(t *testing.T, b *books, want map[flow.Key]epoch.Count, exact bool) {
+// checkFlows asserts that no flow counts more than it sent, and, if there was room, that
+// what flows lack is what was folded, and next to nothing: a few may share a full set.
+func checkFlows(t *testing.T, b *books, want map[flow.Key]epoch.Count, roomy bool) {
 	t.Helper()
-	if lost := b.folded.Packets + b.remainder.Packets; exact && lost != 0 {
-		t.Errorf("%d packets lost their flow: the test has too little room", lost)
-	}
 	for key, count := range b.flows {
 		if count.Bytes > want[key].Bytes || count.Packets > want[key].Packets {
 			t.Fatalf("flow %+v counts %v, sent %v", key, count, want[key])
 		}
 	}
-	if exact && len(b.flows) != len(want) {
-		t.Errorf("%d flows, sent %d", len(b.flows), len(want))
+	if !roomy {
+		return
 	}
+	var missing epoch.Count
 	for key, count := range want {
-		if exact && b.flows[key] != count {
-			t.Fatalf("flow %+v counts %v, sent %v", key, b.flows[key], count)
-		}
+		count.Sub(b.flows[key])
+		missing.Add(count)
+	}
+	if missing != b.folded || b.remainder.Packets != 0 || b.folded.Packets > 100 {
+		t.Errorf("flows lack %v; folded %v, remainder %v", missing, b.folded, b.remainder)
 	}
 }
 
@@ -268,11 +272,12 @@ func (s *spoofed) batch(n, frames int) [][]byte {
 	return s.frames[:frames]
 }
 
-// Millions of packets, each of a flow of its own: as fast as they can be sent, and at the
-// rate that the ring has to take without a remainder.
+// Millions of packets, each of a flow of its own: as fast as they can be sent, and at a
+// rate that the ring has to take without a remainder. That is lower in the short form,
+// which shares its CPUs with other tests.
 func TestEveryPacketANewFlow(t *testing.T) {
 	packets := soak(500_000, 5_000_000)
-	for name, rate := range map[string]int{"as fast as possible": 0, "paced": 500_000} {
+	for name, rate := range map[string]int{"as fast as possible": 0, "paced": soak(200_000, 500_000)} {
 		t.Run(name, func(t *testing.T) {
 			testutil.InNamespace(t, func(t *testing.T) { flood(t, packets, rate) })
 		})
@@ -281,7 +286,8 @@ func TestEveryPacketANewFlow(t *testing.T) {
 
 func flood(t *testing.T, packets, rate int) {
 	addVeth(t, "eth0", "wire0")
-	done := capturing(t, 64<<20, "eth0")
+	b := &books{}
+	done := capturing(t, 64<<20, b, "eth0")
 	dropBehind(t, "eth0")
 	g, source := newGenerator(t, "wire0"), newSpoofed()
 	began := time.Now()
@@ -295,7 +301,7 @@ func flood(t *testing.T, packets, rate int) {
 	reached := float64(packets) / time.Since(began).Seconds()
 	sent := epoch.Count{Packets: uint64(packets), Bytes: uint64(packets) * 60}
 	arrived(t, "eth0", sent)
-	b := done()
+	done()
 	t.Logf("%d packets of as many flows at %.0f a second", packets, reached)
 	b.check(t)
 	if got := b.devices[deviceKey("eth0", flow.Ingress)]; got != sent {
@@ -304,11 +310,8 @@ func flood(t *testing.T, packets, rate int) {
 	if rate != 0 && b.remainder.Packets != 0 {
 		t.Errorf("remainder of %v at %.0f packets a second", b.remainder, reached)
 	}
-	one := epoch.Count{Packets: 1, Bytes: 60}
-	for key, count := range b.flows {
-		if count != one {
-			t.Fatalf("flow %+v counts %v, sent %v", key, count, one)
-		}
+	if b.largest != 1 || b.inFlows.Packets == 0 {
+		t.Errorf("%d packets in flows, the largest has %d, want 1", b.inFlows.Packets, b.largest)
 	}
 }
 
