@@ -20,9 +20,13 @@
 
 #define VLAN_TAG_SIZE 4
 
-#define UDP_HEADER  8
-#define SCTP_HEADER 12
-#define TCP_OFFSET  12 /* of the byte with the length of TCP's header */
+#define UDP_HEADER   8
+#define SCTP_HEADER  12
+#define LENGTH_MAX   65535 /* of what IP's length fields can say */
+#define JUMBO_HEADER 8
+#define JUMBO_OPTION 0xc2
+
+#define TCP_OFFSET 12 /* of the byte with the length of TCP's header */
 
 #define GRE_CHECKSUM  0x8000 /* RFC 2784 */
 #define GRE_KEY	      0x2000 /* RFC 2890 */
@@ -117,6 +121,27 @@ __noinline __u32 segment_headers(struct __sk_buff *skb, __u32 transport, __u32 p
 	return headers_to_data(skb, &outer);
 }
 
+/* The length of the Hop-by-Hop header that IPv6 has in a packet of BIG TCP, with the
+ * jumbo payload option (RFC 2675), and that no segment has; 0 if there is none. IPv4,
+ * and IPv6 of later kernels, say nothing in the packet.
+ */
+__noinline __u32 jumbo_header(struct __sk_buff *skb, __u32 transport)
+{
+	struct {
+		struct ipv6hdr ip;
+		__u8 next, length, option, option_length;
+	} headers;
+	const __u32 size = sizeof(headers.ip) + JUMBO_HEADER;
+
+	if (skb->len <= LENGTH_MAX || transport < size)
+		return 0;
+	if (bpf_skb_load_bytes(skb, transport - size, &headers, sizeof(headers)))
+		return 0;
+	if (headers.ip.version != 6 || headers.ip.payload_len || headers.ip.nexthdr != IPPROTO_HOPOPTS)
+		return 0;
+	return !headers.length && headers.option == JUMBO_OPTION ? JUMBO_HEADER : 0;
+}
+
 /* The wire counts of a GSO packet. wire_len is the kernel's own estimate
  * (net/core/dev.c, qdisc_pkt_len_init), which exists on egress alone and is wrong for
  * tunnels before Linux 6.3: it serves where the headers aren't known.
@@ -125,7 +150,7 @@ static __always_inline void count_segments(struct __sk_buff *skb, enum direction
 					   struct count *count)
 {
 	__u32 headers = segment_headers(skb, tuple->transport, tuple->protocol, tuple->destination_port);
-	__u32 segments = skb->gso_segs;
+	__u32 segments = skb->gso_segs, jumbo;
 
 	/* A packet from an untrusted source, such as a guest, has no count of
 	 * segments yet.
@@ -135,8 +160,9 @@ static __always_inline void count_segments(struct __sk_buff *skb, enum direction
 	if (segments <= 1)
 		return;
 	count->packets = segments;
+	jumbo = skb->len > LENGTH_MAX ? jumbo_header(skb, tuple->transport) : 0;
 	if (headers)
-		count->bytes += (__u64)(segments - 1) * headers;
+		count->bytes += (__u64)(segments - 1) * headers - (__u64)segments * jumbo;
 	else if (direction == EGRESS && skb->wire_len > skb->len)
 		count->bytes = skb->wire_len;
 }

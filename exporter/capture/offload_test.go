@@ -40,7 +40,7 @@ const (
 
 // offload is how the ends of a wire are set. Those of the sender decide what its
 // device must be given; the receiver puts together what comes in pieces.
-type offload struct{ send, receive bool }
+type offload struct{ send, receive, big bool }
 
 // newWire makes two namespaces with a wire between them, and a VXLAN tunnel in it.
 func newWire(t *testing.T, set offload) (ends [2]*end) {
@@ -61,7 +61,7 @@ func newWire(t *testing.T, set offload) (ends [2]*end) {
 		})
 	}))
 	for i, on := range []bool{set.send, set.receive} {
-		must(t, ends[i].namespace.Do(func() error { return ends[i].setUp(on, ends[1-i]) }))
+		must(t, ends[i].namespace.Do(func() error { return ends[i].setUp(on, set.big, ends[1-i]) }))
 	}
 	for _, address := range []netip.Addr{ends[1].v4, ends[1].v6, inTunnel(ends[1].v4), inTunnel(ends[1].v6)} {
 		reach(t, ends[0], ends[1], address)
@@ -116,9 +116,14 @@ func (e *end) settle(t *testing.T) {
 }
 
 // setUp attaches the capture, and then makes the wire's end and the tunnel's usable.
-func (e *end) setUp(offloads bool, other *end) error {
+func (e *end) setUp(offloads, big bool, other *end) error {
 	if err := network.SetOffloads(wireDevice, offloads); err != nil {
 		return err
+	}
+	if big {
+		if err := setBigTCP(wireDevice); err != nil {
+			return err
+		}
 	}
 	if err := e.capture.devices.sync(); err != nil {
 		return err
@@ -134,6 +139,24 @@ func (e *end) setUp(offloads bool, other *end) error {
 		return err
 	}
 	return setAddresses(tunnel, inTunnel(e.v4), inTunnel(e.v6))
+}
+
+// setBigTCP lets packets of segmentation offload be longer than IP's length fields can
+// say.
+func setBigTCP(device string) error {
+	const size = 180_000
+	l, err := netlink.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	for _, set := range []func(netlink.Link, int) error{
+		netlink.LinkSetGSOMaxSize, netlink.LinkSetGROMaxSize, netlink.LinkSetGSOIPv4MaxSize, netlink.LinkSetGROIPv4MaxSize,
+	} {
+		if err := set(l, size); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // inTunnel is an address of the network in the tunnel, for one outside.
@@ -305,6 +328,7 @@ func tcpKey(c net.Conn) flow.Key {
 // The settings that are compared with all offloads off.
 var offloads = map[string]offload{
 	"all on":            {send: true, receive: true},
+	"all on, BIG TCP":   {send: true, receive: true, big: true},
 	"sender's alone":    {send: true},
 	"the receiver's":    {receive: true},
 	"all off once more": {},
