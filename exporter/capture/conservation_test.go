@@ -253,11 +253,11 @@ func arrived(t *testing.T, device string, sent epoch.Count) {
 	t.Fatalf("the device counts %v, sent %v", deviceCounters(t, device)[flow.Ingress], sent)
 }
 
-// spoofed makes the headers of the n-th of many flows of one packet each.
-type spoofed struct{ frames [batchLen][]byte }
+// flowPerPacket makes the headers of the n-th of many flows of one packet each.
+type flowPerPacket struct{ frames [batchLen][]byte }
 
-func newSpoofed() *spoofed {
-	s := &spoofed{}
+func newFlowPerPacket() *flowPerPacket {
+	s := &flowPerPacket{}
 	for i := range s.frames {
 		s.frames[i] = extended(60, ethernet(eth4), ipv4(protocolUDP), udp)
 	}
@@ -265,7 +265,7 @@ func newSpoofed() *spoofed {
 }
 
 // batch returns the frames of flows from n on; they are valid until the next call.
-func (s *spoofed) batch(n, frames int) [][]byte {
+func (s *flowPerPacket) batch(n, frames int) [][]byte {
 	for i := range frames {
 		binary.BigEndian.PutUint32(s.frames[i][26:], 10<<24|uint32(n+i))
 	}
@@ -279,17 +279,17 @@ func TestEveryPacketANewFlow(t *testing.T) {
 	packets := soak(500_000, 5_000_000)
 	for name, rate := range map[string]int{"as fast as possible": 0, "paced": soak(200_000, 500_000)} {
 		t.Run(name, func(t *testing.T) {
-			testutil.InNamespace(t, func(t *testing.T) { flood(t, packets, rate) })
+			testutil.InNamespace(t, func(t *testing.T) { floodWire(t, packets, rate) })
 		})
 	}
 }
 
-func flood(t *testing.T, packets, rate int) {
+func floodWire(t *testing.T, packets, rate int) {
 	addVeth(t, "eth0", "wire0")
 	b := &books{}
 	done := capturing(t, 64<<20, b, "eth0")
 	dropBehind(t, "eth0")
-	g, source := newGenerator(t, "wire0"), newSpoofed()
+	g, source := newGenerator(t, "wire0"), newFlowPerPacket()
 	began := time.Now()
 	for n := 0; n < packets; n += batchLen {
 		g.send(t, source.batch(n, min(batchLen, packets-n)))
