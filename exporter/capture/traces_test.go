@@ -137,8 +137,9 @@ func TestTraces(t *testing.T) {
 // The captures have what the oracle is to be tried with: keys of both families and
 // reasons, so that a comparison can't succeed because nothing was compared.
 func TestTracesHaveVariety(t *testing.T) {
-	seen := map[string]int{}
+	seen, read := map[string]int{}, 0
 	forEachTrace(t, func(t *testing.T, frames [][]byte) {
+		read++
 		for _, frame := range frames {
 			v := judge(&sighting{data: frame, direction: flow.Ingress})
 			switch {
@@ -152,10 +153,10 @@ func TestTracesHaveVariety(t *testing.T) {
 		}
 	})
 	t.Log(seen)
-	if t.Failed() || seen["IPv4"] == 0 {
-		return // skipped
+	if read < len(traces) {
+		t.Skipf("%d of %d captures are there", read, len(traces))
 	}
-	for _, what := range []string{"IPv6", "not_ip", "encapsulated", "malformed"} {
+	for _, what := range []string{"IPv4", "IPv6", "not_ip", "encapsulated", "malformed"} {
 		if seen[what] == 0 {
 			t.Errorf("no packet of the captures is %s", what)
 		}
