@@ -44,6 +44,10 @@ test: check test-packages ## All unit and integration tests
 	@# One package at a time: beside each other they would starve the captures.
 	@go tool gotestsum --format=pkgname-and-test-fails -- -p=1 -timeout=15m ./...
 
+.PHONY: soak
+soak: root test-packages ## The long forms of the capture's tests: 5 million flows, 1 GB transfers, 5 million mutated packets
+	@TMA_SOAK=1 go test -timeout=60m -run='TestEveryPacketANewFlow|OnTheWire|TestMutatedPackets' -v ./exporter/capture
+
 .PHONY: test-system
 test-system: check ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
