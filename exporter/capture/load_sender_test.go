@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -22,9 +23,12 @@ const (
 	// 1,000 packets): a packet takes 768 bytes of it or more, and the kernel
 	// doubles the number.
 	loadBuffer = 8 << 10
-	// loadPriority is above that of the kernel's softirq threads on PREEMPT_RT,
-	// which have none, and below its interrupt threads, which have 50.
-	loadPriority = 20
+	// loadPriority is the lowest of the real-time threads, which all have
+	// different ones: above the kernel's softirq threads, which have none, and
+	// below its interrupt threads on PREEMPT_RT, which have 50.
+	loadPriority = 2
+	loadPause    = 400 * time.Microsecond // at most, between two packets of such a thread
+	loadRun      = 64                     // packets of a flow that an ordinary thread sends in a row, on average
 )
 
 // senders are threads that send the same flows, all wires in both directions.
@@ -36,9 +40,10 @@ type senders struct {
 type sender struct {
 	device, peer string
 	flows        uint32 // the first of its wire's flows
-	realTime     bool
-	packets      int
+	priority     uint32 // of SCHED_FIFO; 0: an ordinary thread
+	packets      int    // of an ordinary thread
 	random       *rand.Rand
+	flow         int // of the last packet
 	frames       [loadFlows][]byte
 	sent         [loadFlows]uint64
 }
@@ -54,10 +59,12 @@ func newSenders(t *testing.T, threads int) *senders {
 		}
 		each := &sender{
 			device: ends[0], peer: ends[1],
-			flows:    uint32(wire * loadFlows),
-			realTime: i%2 == 1,
-			packets:  loadPackets/threads + btoi(i < loadPackets%threads),
-			random:   rand.New(rand.NewPCG(uint64(i), 4)),
+			flows:   uint32(wire * loadFlows),
+			packets: loadPackets / ((threads + 1) / 2),
+			random:  rand.New(rand.NewPCG(uint64(i), 4)),
+		}
+		if i%2 == 1 {
+			each.priority = loadPriority + uint32(i)%40
 		}
 		for f := range each.frames {
 			each.frames[f] = udpPacket(each.flows+uint32(f), 20+f).data
@@ -67,32 +74,42 @@ func newSenders(t *testing.T, threads int) *senders {
 	return s
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// run sends everything.
+// run sends until the ordinary threads have sent all of theirs.
 func (s *senders) run(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(s.all) + 4))
-	var group sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	var ordinary, all sync.WaitGroup
 	for _, each := range s.all {
+		group := &ordinary
+		if each.priority > 0 {
+			group = &all
+		}
 		group.Go(func() {
-			if err := each.run(); err != nil {
+			if err := each.run(ctx); err != nil {
 				t.Errorf("sending from %s: %v", each.device, err)
 			}
 		})
 	}
-	group.Wait()
+	ordinary.Wait()
+	cancel()
+	all.Wait()
+}
+
+// packets is how many were sent.
+func (s *senders) packets() (sum uint64) {
+	for _, each := range s.all {
+		for _, packets := range each.sent {
+			sum += packets
+		}
+	}
+	return sum
 }
 
 // run sends from a thread of its own, which ends with the goroutine.
-func (s *sender) run() error {
+func (s *sender) run(ctx context.Context) error {
 	runtime.LockOSThread()
-	if s.realTime {
-		attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: loadPriority}
+	if s.priority > 0 {
+		attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: s.priority}
 		if err := unix.SchedSetAttr(0, &attributes, 0); err != nil {
 			return fmt.Errorf("become a SCHED_FIFO thread: %w", err)
 		}
@@ -109,24 +126,40 @@ func (s *sender) run() error {
 	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, loadBuffer); err != nil {
 		return err
 	}
-	return s.send(socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
+	return s.send(ctx, socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
 }
 
-// send sends without a pause, or, on a real-time thread, in bursts that begin at
-// random moments of what the other threads do.
-func (s *sender) send(socket int, to *unix.SockaddrLinklayer) error {
-	for n := range s.packets {
-		if s.realTime && n%4 == 0 {
-			pause := unix.NsecToTimespec(int64(s.random.IntN(200_000)) * int64(time.Nanosecond))
+// send sends all packets without a pause, or, on a real-time thread, one now and
+// then until the context ends, at random moments of what the other threads do.
+func (s *sender) send(ctx context.Context, socket int, to *unix.SockaddrLinklayer) error {
+	for n := 0; ; n++ {
+		if s.priority > 0 {
+			pause := unix.NsecToTimespec(s.random.Int64N(int64(loadPause)))
 			_ = unix.Nanosleep(&pause, nil) // woken early it sends early
+			if ctx.Err() != nil {
+				return nil
+			}
+		} else if n == s.packets {
+			return nil
 		}
-		f := s.random.IntN(loadFlows)
+		f := s.next()
 		if err := unix.Sendto(socket, s.frames[f], 0, to); err != nil {
 			return fmt.Errorf("packet %d: %w", n, err)
 		}
 		s.sent[f]++
 	}
-	return nil
+}
+
+// next is the flow of the next packet. Ordinary threads keep to one for a while, so
+// that they hit; the real-time threads don't, so that they replace what was hit in
+// the moment between a comparison and the addition behind it, if they can come
+// between. A replacement alone is no such moment: on an emulated CPU, whose
+// interrupts come at branches only, it can't be cut in two.
+func (s *sender) next() int {
+	if s.priority > 0 || s.random.IntN(loadRun) == 0 {
+		s.flow = s.random.IntN(loadFlows)
+	}
+	return s.flow
 }
 
 // truth is what each flow has at each hook: what a sender sends goes out of its
