@@ -9,7 +9,6 @@ import (
 	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,13 +26,14 @@ const (
 	// different ones: above the kernel's softirq threads, which have none, and
 	// below its interrupt threads on PREEMPT_RT, which have 50.
 	loadPriority = 2
-	loadPause    = 400 * time.Microsecond // at most, between two packets of such a thread
-	loadRun      = 64                     // packets of a flow that an ordinary thread sends in a row, on average
+	loadRun      = 64 // packets of a flow that an ordinary thread sends in a row, on average
+	loadWake     = 4  // packets after which an ordinary thread wakes a real-time one, on average
 )
 
 // senders are threads that send the same flows, all wires in both directions.
 type senders struct {
-	all []*sender
+	all   []*sender
+	bells []int // of all real-time threads
 }
 
 // sender sends from one end of a wire.
@@ -44,6 +44,8 @@ type sender struct {
 	packets      int    // of an ordinary thread
 	random       *rand.Rand
 	flow         int // of the last packet
+	bell         int // eventfd that wakes a real-time thread
+	cpu          int // where a real-time thread runs
 	frames       [loadFlows][]byte
 	sent         [loadFlows]uint64
 }
@@ -65,6 +67,12 @@ func newSenders(t *testing.T, threads int) *senders {
 		}
 		if i%2 == 1 {
 			each.priority = loadPriority + uint32(i)%40
+			each.cpu = i / 2 % runtime.NumCPU()
+			bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+			must(t, err)
+			t.Cleanup(func() { unix.Close(bell) })
+			each.bell = bell
+			s.bells = append(s.bells, bell)
 		}
 		for f := range each.frames {
 			each.frames[f] = udpPacket(each.flows+uint32(f), 20+f).data
@@ -85,13 +93,16 @@ func (s *senders) run(t *testing.T) {
 			group = &all
 		}
 		group.Go(func() {
-			if err := each.run(ctx); err != nil {
+			if err := each.run(ctx, s.bells); err != nil {
 				t.Errorf("sending from %s: %v", each.device, err)
 			}
 		})
 	}
 	ordinary.Wait()
 	cancel()
+	for _, bell := range s.bells {
+		must(t, wake(bell))
+	}
 	all.Wait()
 }
 
@@ -106,12 +117,17 @@ func (s *senders) packets() (sum uint64) {
 }
 
 // run sends from a thread of its own, which ends with the goroutine.
-func (s *sender) run(ctx context.Context) error {
+func (s *sender) run(ctx context.Context, bells []int) error {
 	runtime.LockOSThread()
 	if s.priority > 0 {
 		attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: s.priority}
 		if err := unix.SchedSetAttr(0, &attributes, 0); err != nil {
 			return fmt.Errorf("become a SCHED_FIFO thread: %w", err)
+		}
+		var cpus unix.CPUSet
+		cpus.Set(s.cpu)
+		if err := unix.SchedSetaffinity(0, &cpus); err != nil {
+			return fmt.Errorf("run on CPU %d: %w", s.cpu, err)
 		}
 	}
 	device, err := net.InterfaceByName(s.device)
@@ -126,20 +142,17 @@ func (s *sender) run(ctx context.Context) error {
 	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, loadBuffer); err != nil {
 		return err
 	}
-	return s.send(ctx, socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
+	return s.send(ctx, bells, socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
 }
 
-// send sends all packets without a pause, or, on a real-time thread, one now and
-// then until the context ends, at random moments of what the other threads do.
-func (s *sender) send(ctx context.Context, socket int, to *unix.SockaddrLinklayer) error {
-	for n := 0; ; n++ {
-		if s.priority > 0 {
-			pause := unix.NsecToTimespec(s.random.Int64N(int64(loadPause)))
-			_ = unix.Nanosleep(&pause, nil) // woken early it sends early
-			if ctx.Err() != nil {
-				return nil
-			}
-		} else if n == s.packets {
+// send sends all packets without a pause, or, on a real-time thread, one whenever it
+// is woken, until the context ends.
+func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.SockaddrLinklayer) error {
+	for n := 0; s.priority > 0 || n < s.packets; n++ {
+		if err := s.pace(bells); err != nil {
+			return err
+		}
+		if s.priority > 0 && ctx.Err() != nil {
 			return nil
 		}
 		f := s.next()
@@ -148,6 +161,30 @@ func (s *sender) send(ctx context.Context, socket int, to *unix.SockaddrLinklaye
 		}
 		s.sent[f]++
 	}
+	return nil
+}
+
+// pace waits for the bell on a real-time thread, and rings one now and then on an
+// ordinary thread. The thread that wakes up on another CPU preempts what runs there
+// at any moment; timers aren't as fine everywhere.
+func (s *sender) pace(bells []int) error {
+	if s.priority > 0 {
+		var rings [8]byte
+		_, err := unix.Read(s.bell, rings[:])
+		return err
+	}
+	if s.random.IntN(loadWake) == 0 {
+		return wake(bells[s.random.IntN(len(bells))])
+	}
+	return nil
+}
+
+// wake rings a bell: it adds 1 to the eventfd.
+func wake(bell int) error {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, err := unix.Write(bell, one[:])
+	return err
 }
 
 // next is the flow of the next packet. Ordinary threads keep to one for a while, so

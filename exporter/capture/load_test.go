@@ -227,7 +227,7 @@ func (o *observer) compare(t *testing.T, want map[place]epoch.Count) {
 		t.Errorf("%d of %d flows are wrong, %d were counted; in sum %v counted, %v sent", wrong, len(want), len(got), counted, sent)
 	}
 	o.compareTotals(t, names, want)
-	t.Logf("%d flows at %d hooks are exact; %d evictions, %d epochs", len(want), len(names), o.evictions, o.swaps)
+	t.Logf("%d packets of %d flows at %d hooks are exact; %d evictions, %d epochs", sent.Packets, len(want), len(names), o.evictions, o.swaps)
 }
 
 // compareTotals demands that each hook's own counters are the truth, too.

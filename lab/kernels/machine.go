@@ -69,7 +69,7 @@ func (m *machine) command(ctx context.Context, port *os.File) *exec.Cmd {
 		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "max", "-smp", "2", "-m", "1536",
 		"-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot",
 		"-kernel", m.kernel, "-initrd", m.filesystem,
-		"-append", "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off",
+		"-append", "console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off tsc=reliable clocksource=tsc",
 		"-serial", "file:"+m.console,
 		"-chardev", "file,id=reports,path=/dev/fd/3", "-serial", "chardev:reports")
 	command.ExtraFiles = []*os.File{port}
