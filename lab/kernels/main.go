@@ -89,7 +89,7 @@ func commands(s *series) []plan.Command {
 		list = append(list, plan.Command{
 			Name: commandUnprotected, Path: "/bin/capture.test",
 			Environment: append(environment, "TMA_LOAD_UNPROTECTED=1"),
-			Arguments:   []string{"-test.v", "-test.count=1", "-test.run=^TestLoad$/^evicting_cache$"},
+			Arguments:   []string{"-test.v", "-test.count=5", "-test.failfast", "-test.run=^TestLoad$/^evicting_cache$"},
 		})
 	}
 	return list
