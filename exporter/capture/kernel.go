@@ -171,7 +171,7 @@ func (k *kernel) announce(d *device) error {
 	if uint32(d.index) >= k.directDevices() {
 		m = k.objects.DistantDevices
 	}
-	if err := m.Put(uint32(d.index), uint32(2*d.number)); err != nil {
+	if err := m.Put(uint32(d.index), d.announcement()); err != nil {
 		return fmt.Errorf("announce device %s to the program: %w", d.name, err)
 	}
 	return nil

@@ -27,6 +27,7 @@ const (
 	// different ones: above the kernel's softirq threads, which have none, and
 	// below its interrupt threads on PREEMPT_RT, which have 50.
 	loadPriority = 2
+	loadWake     = 4  // packets after which an ordinary thread wakes a real-time one, on average
 	loadRun      = 64 // packets of a flow that an ordinary thread sends in a row, on average
 )
 
@@ -168,7 +169,8 @@ func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.Soc
 	return nil
 }
 
-// pace waits for the bell on a real-time thread, and rings one on an ordinary thread. The thread that wakes up on another CPU preempts what runs there
+// pace waits for the bell on a real-time thread, and rings one now and then on an
+// ordinary thread. The thread that wakes up on another CPU preempts what runs there
 // at any moment; timers aren't as fine everywhere.
 func (s *sender) pace(bells []int) error {
 	if s.priority > 0 {
@@ -176,7 +178,10 @@ func (s *sender) pace(bells []int) error {
 		_, err := unix.Read(s.bell, rings[:])
 		return err
 	}
-	return wake(bells[s.random.IntN(len(bells))])
+	if s.random.IntN(loadWake) == 0 {
+		return wake(bells[s.random.IntN(len(bells))])
+	}
+	return nil
 }
 
 // wake rings a bell: it adds 1 to the eventfd.
