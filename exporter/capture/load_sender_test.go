@@ -9,7 +9,9 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -86,9 +88,10 @@ func newSenders(t *testing.T, threads int) *senders {
 // run sends until the ordinary threads have sent all of theirs.
 func (s *senders) run(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(s.all) + 4))
-	// The collector locks a goroutine while it scans its stack. A real-time thread
-	// that wakes up meanwhile spins until that ends, and keeps it from ending if it
-	// has preempted the collector.
+	// The threads make their system calls without the runtime's knowledge, and so
+	// mustn't be waited for by the collector. With its knowledge a real-time thread
+	// that comes back from a call spins while the runtime's monitor looks at it, and
+	// if it has preempted the monitor, it spins until the kernel throttles it.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	ctx, cancel := context.WithCancel(t.Context())
 	var ordinary, all sync.WaitGroup
@@ -147,12 +150,12 @@ func (s *sender) run(ctx context.Context, bells []int) error {
 	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, loadBuffer); err != nil {
 		return err
 	}
-	return s.send(ctx, bells, socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
+	return s.send(ctx, bells, socket, &unix.RawSockaddrLinklayer{Family: unix.AF_PACKET, Ifindex: int32(device.Index), Halen: 6})
 }
 
 // send sends all packets without a pause, or, on a real-time thread, one whenever it
 // is woken, until the context ends.
-func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.SockaddrLinklayer) error {
+func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.RawSockaddrLinklayer) error {
 	for n := 0; s.priority > 0 || n < s.packets; n++ {
 		if err := s.pace(bells); err != nil {
 			return err
@@ -161,7 +164,7 @@ func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.Soc
 			return nil
 		}
 		f := s.next()
-		if err := unix.Sendto(socket, s.frames[f], 0, to); err != nil {
+		if err := sendTo(socket, s.frames[f], to); err != nil {
 			return fmt.Errorf("packet %d: %w", n, err)
 		}
 		s.sent[f]++
@@ -174,9 +177,7 @@ func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.Soc
 // at any moment; timers aren't as fine everywhere.
 func (s *sender) pace(bells []int) error {
 	if s.priority > 0 {
-		var rings [8]byte
-		_, err := unix.Read(s.bell, rings[:])
-		return err
+		return listen(s.bell)
 	}
 	if s.random.IntN(loadWake) == 0 {
 		return wake(bells[s.random.IntN(len(bells))])
@@ -184,11 +185,40 @@ func (s *sender) pace(bells []int) error {
 	return nil
 }
 
+// sendTo is sendto(2), without the runtime's knowledge.
+func sendTo(socket int, frame []byte, to *unix.RawSockaddrLinklayer) error {
+	for {
+		_, _, err := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(socket), uintptr(unsafe.Pointer(&frame[0])), uintptr(len(frame)),
+			0, uintptr(unsafe.Pointer(to)), unix.SizeofSockaddrLinklayer)
+		if err == 0 || err != unix.EINTR {
+			return errorOf(err)
+		}
+	}
+}
+
+// listen waits until a bell has been rung: it takes what is in the eventfd.
+func listen(bell int) error {
+	var rings uint64
+	for {
+		_, _, err := unix.RawSyscall(unix.SYS_READ, uintptr(bell), uintptr(unsafe.Pointer(&rings)), unsafe.Sizeof(rings))
+		if err == 0 || err != unix.EINTR {
+			return errorOf(err)
+		}
+	}
+}
+
 // wake rings a bell: it adds 1 to the eventfd.
 func wake(bell int) error {
-	var one [8]byte
-	binary.NativeEndian.PutUint64(one[:], 1)
-	_, err := unix.Write(bell, one[:])
+	one := uint64(1)
+	_, _, err := unix.RawSyscall(unix.SYS_WRITE, uintptr(bell), uintptr(unsafe.Pointer(&one)), unsafe.Sizeof(one))
+	return errorOf(err)
+}
+
+// errorOf is nil for 0, which as an error would be one.
+func errorOf(err syscall.Errno) error {
+	if err == 0 {
+		return nil
+	}
 	return err
 }
 
