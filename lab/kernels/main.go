@@ -76,7 +76,7 @@ const (
 
 // tests are those of exporter/capture that virtual machines run. They take no files
 // and end, on an emulated CPU, within seconds.
-const tests = "^(TestLoad|TestOnePoint.*|TestVerifier|TestExporter|TestParse|TestPacketsWithoutKeyHaveAReason|TestFlowsAreExact|TestFollowsInterfaces)$"
+const tests = "^(TestLoad|TestOnePoint.*|TestVerifier|TestExporter|TestPacketsWithKey|TestPacketsWithoutKeyHaveAReason|TestLayer3|TestSegments|TestTagsInMetadataCount.*|TestFlowsAreExact|TestFollowsInterfaces)$"
 
 // commands are what a kernel is tested by.
 func commands(s *series) []plan.Command {

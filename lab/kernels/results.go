@@ -29,7 +29,7 @@ func newResults(s *series, out io.Writer) *results {
 var verdict = regexp.MustCompile(`^--- (PASS|FAIL|SKIP): (\S+) (\(.*\))$`)
 
 func (r *results) line(state, what string, details ...string) {
-	fmt.Fprintf(r.out, "%-8s %-4s %s %s\n", r.series.name, state, what, strings.Join(details, " "))
+	fmt.Fprintln(r.out, strings.TrimRight(fmt.Sprintf("%-8s %-4s %s %s", r.series.name, state, what, strings.Join(details, " ")), " \n"))
 }
 
 func (r *results) fail(what string, details ...string) {
@@ -93,9 +93,12 @@ func (r *results) exit(command string, code int) {
 	r.print(command)
 }
 
-// print shows all of a command's output.
+// print shows a command's output, but for what says that something is in order.
 func (r *results) print(command string) {
 	for _, line := range r.output[command] {
+		if strings.Contains(line, "=== RUN ") || strings.Contains(line, "--- PASS: ") {
+			continue
+		}
 		fmt.Fprintf(r.out, "%-8s      | %s\n", r.series.name, line)
 	}
 }
