@@ -49,8 +49,27 @@ soak: root test-packages ## The long forms of the capture's tests: 5 million flo
 	@TMA_SOAK=1 go test -timeout=60m -run='TestEveryPacketANewFlow|OnTheWire|TestMutatedPackets' -v ./exporter/capture
 
 .PHONY: test-system
-test-system: check ## The suites that need heavy packages or a whole machine
+test-system: check test-kernels ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
+
+# What test-kernels needs besides Go.
+KERNEL_PACKAGES := qemu-system-x86 xz-utils debian-archive-keyring
+
+.PHONY: test-kernels
+test-kernels: kernel-programs ## The capture's tests on Debian's kernels, in virtual machines; KERNELS=6.1 is one of them
+	@bin/kernels/kernels $(if $(KERNELS),'--only=$(KERNELS)')
+
+.PHONY: kernel-support
+kernel-support: kernel-programs ## The verifier's figures in docs/kernel-support.md
+	@bin/kernels/kernels --update
+
+.PHONY: kernel-programs
+kernel-programs: go
+	@.ci/need $(KERNEL_PACKAGES)
+	@CGO_ENABLED=0 go build -o bin/kernels/init ./lab/kernels/init
+	@CGO_ENABLED=0 go test -c -ldflags '-s -w' -o bin/kernels/capture.test ./exporter/capture
+	@$(GOBUILD) -o bin/kernels/tma-exporter ./exporter
+	@go build -o bin/kernels/kernels ./lab/kernels
 
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis

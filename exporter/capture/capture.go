@@ -35,6 +35,8 @@ type Config struct {
 	Fleet            []netip.Prefix // where all monitored hosts are
 	Host             string         // the name that epochs carry
 	Key              siphash.Key    // of what leaves the host
+
+	clsact bool // attach as on a kernel without tcx, for tests
 }
 
 // pollInterval is how often evictions are taken from the ring buffer: often enough

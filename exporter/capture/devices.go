@@ -36,7 +36,7 @@ const unknownDevice = "other"
 type Attachment struct {
 	Device    string
 	Direction flow.Direction
-	Hook      string // tcx
+	Hook      string // tcx or clsact
 }
 
 // device is an interface that is, or was, captured from.
@@ -231,7 +231,7 @@ func (d *devices) attach(device *device) error {
 		flow.Egress:  d.kernel.objects.CaptureEgress,
 	}
 	for direction, program := range programs {
-		h, err := attachHook(program, device.index, flow.Direction(direction))
+		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact)
 		if err != nil {
 			return errors.Join(err, device.detach())
 		}

@@ -168,7 +168,9 @@ func TestFollowsInterfaces(t *testing.T) {
 
 		eth1, err := netlink.LinkByName("eth1")
 		must(t, err)
+		must(t, netlink.LinkSetDown(eth1)) // some kernels rename no other ones
 		must(t, netlink.LinkSetName(eth1, "new1"))
+		must(t, netlink.LinkSetUp(eth1))
 		waitAttached(t, c, "eth0", "new1")
 		must(t, netlink.LinkDel(eth1))
 		waitAttached(t, c, "eth0")

@@ -1,6 +1,7 @@
 package testutil
 
 import (
+	"bytes"
 	"os"
 	"os/exec"
 	"regexp"
@@ -37,8 +38,11 @@ func InNamespace(t *testing.T, test func(*testing.T)) {
 		output, _ := os.ReadFile(out.Name())
 		t.Fatalf("in the namespace: %v\n%s", err, output)
 	}
+	output, _ := os.ReadFile(out.Name())
+	if bytes.Contains(output, []byte("--- SKIP: "+t.Name()+" ")) {
+		t.Skipf("%s", output)
+	}
 	if testing.Verbose() {
-		output, _ := os.ReadFile(out.Name())
 		t.Logf("%s", output)
 	}
 }
