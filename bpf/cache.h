@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT OR GPL-2.0-only */
 /* The flow cache: per CPU, two-way set-associative, no locks.
  *
- * Two runs on one CPU must not interleave within it. The tc hooks run with bottom
- * halves off, which keeps them apart in both directions, so never call this from a
- * hook that runs with bottom halves on (cgroup_skb, for one).
+ * Two runs on one CPU must not interleave within it: see section.h. Never call this
+ * from a hook that runs with bottom halves on (cgroup_skb, for one).
  */
 #pragma once
 
@@ -15,6 +14,7 @@
 #include "hash.h"
 #include "knobs.h"
 #include "maps.h"
+#include "section.h"
 #include "types.h"
 
 static __always_inline bool holds(const struct slot *slot, const word *words, __u64 hash)
@@ -53,7 +53,8 @@ static __always_inline struct set *set_of(__u64 hash, __u32 half, __u32 point, _
 }
 
 /* What leaves the cache goes to the ring buffer, or, if that is full, to the
- * remainder of the point where it was seen.
+ * remainder of the point where it was seen. Called outside the section: the ring
+ * buffer has a lock.
  */
 static __always_inline void evict(struct slot *victim, __u32 cpu)
 {
@@ -62,37 +63,37 @@ static __always_inline void evict(struct slot *victim, __u32 cpu)
 	if (!bpf_ringbuf_output(&evictions, victim, sizeof(*victim), BPF_RB_NO_WAKEUP))
 		return;
 	counters = counters_of(victim->key.half, cpu, victim->key.point);
-	if (counters)
-		count_add(&counters->remainder, victim->packets, victim->bytes);
+	if (!counters)
+		return;
+	section_enter();
+	count_add(&counters->remainder, victim->packets, victim->bytes);
+	section_leave();
 }
 
-/* Counts a packet under its key. The way with fewer bytes makes room: heavy flows
- * stay.
+/* Counts a packet under its key, within the section. The way with fewer bytes makes
+ * room: heavy flows stay. Returns whether a flow had to leave; the victim is a copy
+ * of it.
  */
-static __always_inline void cache_count(struct set *set, const word *words, __u64 hash, const struct count *count,
-					__u32 cpu)
+static __always_inline bool cache_count(struct set *set, const word *words, __u64 hash, const struct count *count,
+					struct slot *victim)
 {
-	struct slot *slot, victim;
+	struct slot *slot;
 
 	slot = &set->ways[0];
 	if (holds(slot, words, hash)) {
 		slot->packets += count->packets;
 		slot->bytes += count->bytes;
-		return;
+		return false;
 	}
 	slot = &set->ways[1];
 	if (holds(slot, words, hash)) {
 		slot->packets += count->packets;
 		slot->bytes += count->bytes;
-		return;
+		return false;
 	}
 	if (!set->ways[0].packets || (slot->packets && set->ways[0].bytes <= slot->bytes))
 		slot = &set->ways[0];
-	/* The record is written from a copy, so that the cache is left before the
-	 * ring buffer's lock is taken.
-	 */
-	victim = *slot;
+	*victim = *slot;
 	fill(slot, words, hash, count);
-	if (victim.packets)
-		evict(&victim, cpu);
+	return victim->packets;
 }

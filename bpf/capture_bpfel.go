@@ -78,6 +78,7 @@ const (
 	CaptureVarCacheSets       = "cache_sets"
 	CaptureVarPoints          = "points"
 	CaptureVarPossibleCpus    = "possible_cpus"
+	CaptureVarPreemptRt       = "preempt_rt"
 	CaptureVarReasonType      = "reason_type"
 	CaptureVarSeed            = "seed"
 )
@@ -148,6 +149,7 @@ type CaptureVariableSpecs struct {
 	CacheSets    *ebpf.VariableSpec `ebpf:"cache_sets"`
 	Points       *ebpf.VariableSpec `ebpf:"points"`
 	PossibleCpus *ebpf.VariableSpec `ebpf:"possible_cpus"`
+	PreemptRt    *ebpf.VariableSpec `ebpf:"preempt_rt"`
 	ReasonType   *ebpf.VariableSpec `ebpf:"reason_type"`
 	Seed         *ebpf.VariableSpec `ebpf:"seed"`
 }
@@ -199,6 +201,7 @@ type CaptureVariables struct {
 	CacheSets    *ebpf.Variable `ebpf:"cache_sets"`
 	Points       *ebpf.Variable `ebpf:"points"`
 	PossibleCpus *ebpf.Variable `ebpf:"possible_cpus"`
+	PreemptRt    *ebpf.Variable `ebpf:"preempt_rt"`
 	ReasonType   *ebpf.Variable `ebpf:"reason_type"`
 	Seed         *ebpf.Variable `ebpf:"seed"`
 }

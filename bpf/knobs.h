@@ -12,6 +12,9 @@ const volatile __u32 possible_cpus = 1;
 const volatile __u32 cache_sets = 1; /* in one CPU's half; a power of two */
 const volatile __u32 points = 2;     /* twice the greatest number of devices */
 
+/* Not 0: a kernel with PREEMPT_RT, where bottom halves may be preempted. */
+const volatile __u32 preempt_rt = 0;
+
 /* Random for each load: nobody can aim packets at one set. */
 const volatile __u64 seed[5] = {};
 

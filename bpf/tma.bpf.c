@@ -16,6 +16,7 @@
 #include "knobs.h"
 #include "maps.h"
 #include "parse.h"
+#include "section.h"
 #include "types.h"
 #include "wire.h"
 
@@ -27,40 +28,65 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 /* Puts the enum into the object's type information, for bpf2go. */
 const enum reason *reason_type __attribute__((unused));
 
-/* Counts the packet once in the totals of its point, and once in the cache or
- * under a reason.
+/* A packet, as it is counted. */
+struct packet {
+	word words[KEY_WORDS];
+	__u64 hash;
+	struct count count;
+	enum reason reason;
+	__u32 half;
+	__u32 point;
+	__u32 cpu;
+};
+
+/* Counts the packet once in the totals of its point, and once in the cache or under
+ * a reason. Within the section. Returns whether there is a victim.
  */
+static __always_inline bool account(const struct packet *packet, struct slot *victim)
+{
+	struct counters *counters = counters_of(packet->half, packet->cpu, packet->point);
+	const struct count *count = &packet->count;
+	struct set *set;
+
+	if (!counters)
+		return false;
+	count_add(&counters->total, count->packets, count->bytes);
+	if (packet->reason != REASON_NONE) {
+		count_add(&counters->others[packet->reason], count->packets, count->bytes);
+		return false;
+	}
+	set = set_of(packet->hash, packet->half, packet->point, packet->cpu);
+	if (!set) {
+		count_add(&counters->remainder, count->packets, count->bytes);
+		return false;
+	}
+	return cache_count(set, packet->words, packet->hash, count, victim);
+}
+
 static __always_inline int capture(struct __sk_buff *skb, enum direction direction)
 {
-	__u32 device = device_of(skb->ifindex), half = active_half & 1;
-	__u32 point = (device & DEVICE_POINT_MASK) + direction;
-	__u32 cpu = bpf_get_smp_processor_id();
+	__u32 device = device_of(skb->ifindex);
+	struct packet packet = {
+		.half = active_half & 1,
+		.point = (device & DEVICE_POINT_MASK) + direction,
+		.cpu = bpf_get_smp_processor_id(),
+	};
 	struct tuple tuple = {};
-	struct counters *counters;
-	word words[KEY_WORDS];
-	enum reason reason;
-	struct count count;
-	struct set *set;
-	__u64 hash;
+	struct slot victim;
+	bool evicted;
 
-	reason = parse(skb, device & DEVICE_LAYER3, &tuple);
-	count = wire_count(skb, direction, &tuple);
-	counters = counters_of(half, cpu, point);
-	if (!counters)
-		return NEXT;
-	count_add(&counters->total, count.packets, count.bytes);
-	if (reason != REASON_NONE) {
-		count_add(&counters->others[reason], count.packets, count.bytes);
-		return NEXT;
+	packet.reason = parse(skb, device & DEVICE_LAYER3, &tuple);
+	packet.count = wire_count(skb, direction, &tuple);
+	if (packet.reason == REASON_NONE) {
+		tuple_words(&tuple, packet.words);
+		packet.hash = key_hash(packet.words);
+		packet.words[KEY_WORDS - 1] |= (__u64)packet.half << 40 | (__u64)packet.point << 48;
 	}
-	tuple_words(&tuple, words);
-	hash = key_hash(words);
-	words[KEY_WORDS - 1] |= (__u64)half << 40 | (__u64)point << 48;
-	set = set_of(hash, half, point, cpu);
-	if (set)
-		cache_count(set, words, hash, &count, cpu);
-	else
-		count_add(&counters->remainder, count.packets, count.bytes);
+	section_enter();
+	evicted = account(&packet, &victim);
+	section_leave();
+	if (evicted)
+		evict(&victim, packet.cpu);
 	return NEXT;
 }
 

@@ -55,7 +55,12 @@ func configure(spec *ebpf.CollectionSpec, layout Layout) error {
 	if err := binary.Read(rand.Reader, binary.NativeEndian, &seed); err != nil {
 		return fmt.Errorf("seed the flow hash: %w", err)
 	}
+	rt, err := preemptRT()
+	if err != nil {
+		return fmt.Errorf("read the kernel's version: %w", err)
+	}
 	knobs := map[string]any{
+		bpf.CaptureVarPreemptRt:    flag(rt),
 		bpf.CaptureVarPossibleCpus: uint32(layout.CPUs),
 		bpf.CaptureVarCacheSets:    uint32(layout.Sets),
 		bpf.CaptureVarPoints:       uint32(layout.points()),
@@ -67,6 +72,14 @@ func configure(spec *ebpf.CollectionSpec, layout Layout) error {
 		}
 	}
 	return nil
+}
+
+// flag is the value of a knob that is on or off.
+func flag(on bool) uint32 {
+	if on {
+		return 1
+	}
+	return 0
 }
 
 // explainLoadError says what to grant or what the kernel lacks.
