@@ -23,8 +23,7 @@ type CaptureCounters struct {
 	_         structs.HostLayout
 	Total     CaptureCount
 	Remainder CaptureCount
-	Others    [5]CaptureCount
-	Reserved  [2]uint64
+	Others    [6]CaptureCount
 }
 
 type CaptureKey struct {
@@ -41,12 +40,13 @@ type CaptureKey struct {
 type CaptureReason uint32
 
 const (
-	CaptureReasonREASON_NONE       CaptureReason = 0
-	CaptureReasonREASON_NOT_IP     CaptureReason = 1
-	CaptureReasonREASON_TRUNCATED  CaptureReason = 2
-	CaptureReasonREASON_MALFORMED  CaptureReason = 3
-	CaptureReasonREASON_EXTENSIONS CaptureReason = 4
-	CaptureReasonREASONS           CaptureReason = 5
+	CaptureReasonREASON_NONE         CaptureReason = 0
+	CaptureReasonREASON_NOT_IP       CaptureReason = 1
+	CaptureReasonREASON_ENCAPSULATED CaptureReason = 2
+	CaptureReasonREASON_TRUNCATED    CaptureReason = 3
+	CaptureReasonREASON_MALFORMED    CaptureReason = 4
+	CaptureReasonREASON_EXTENSIONS   CaptureReason = 5
+	CaptureReasonREASONS             CaptureReason = 6
 )
 
 type CaptureSet struct {

@@ -15,11 +15,12 @@ enum direction {
 
 /* Why a packet is under no 5-tuple. */
 enum reason {
-	REASON_NONE,	   /* it has one */
-	REASON_NOT_IP,	   /* neither IPv4 nor IPv6 by its EtherType */
-	REASON_TRUNCATED,  /* ends within a header */
-	REASON_MALFORMED,  /* a header contradicts itself */
-	REASON_EXTENSIONS, /* more IPv6 extension headers than are followed */
+	REASON_NONE,	     /* it has one */
+	REASON_NOT_IP,	     /* neither IPv4 nor IPv6 by its EtherType */
+	REASON_ENCAPSULATED, /* in MPLS, PPPoE or more VLAN tags than are followed */
+	REASON_TRUNCATED,    /* ends within a header */
+	REASON_MALFORMED,    /* a header contradicts itself */
+	REASON_EXTENSIONS,   /* more extension headers than are followed */
 	REASONS,
 };
 
@@ -78,5 +79,6 @@ struct counters {
 	struct count total;	/* every packet that the hook saw */
 	struct count remainder; /* evicted while the ring buffer was full */
 	struct count others[REASONS];
-	__u64 reserved[2]; /* fills the second cache line */
 };
+
+_Static_assert(sizeof(struct counters) == 128, "two cache lines");

@@ -169,7 +169,7 @@ func TestPacketsWithoutKeyHaveAReason(t *testing.T) {
 	}{
 		"ARP":                      {serialize(ethernet(layers.EthernetTypeARP), payload(46)), "not_ip"},
 		"LLDP":                     {serialize(ethernet(layers.EthernetTypeLinkLayerDiscovery), payload(46)), "not_ip"},
-		"three tags":               {serialize(ethernet(layers.EthernetTypeDot1Q), tag(layers.EthernetTypeDot1Q), tag(layers.EthernetTypeDot1Q), tag(eth4), ipv4(layers.IPProtocolUDP), udp), "not_ip"},
+		"three tags":               {serialize(ethernet(layers.EthernetTypeDot1Q), tag(layers.EthernetTypeDot1Q), tag(layers.EthernetTypeDot1Q), tag(eth4), ipv4(layers.IPProtocolUDP), udp), "encapsulated"},
 		"tag cut off":              {whole4[:14+2], "truncated"},
 		"IPv4 header cut off":      {whole4[:18+19], "truncated"},
 		"IPv4 ports cut off":       {whole4[:18+20+3], "truncated"},

@@ -8,11 +8,12 @@ import (
 
 // reasons are the labels of the kernel's enum, by its number.
 var reasons = [...]string{
-	bpf.CaptureReasonREASON_NONE:       "",
-	bpf.CaptureReasonREASON_NOT_IP:     "not_ip",
-	bpf.CaptureReasonREASON_TRUNCATED:  "truncated",
-	bpf.CaptureReasonREASON_MALFORMED:  "malformed",
-	bpf.CaptureReasonREASON_EXTENSIONS: "extensions",
+	bpf.CaptureReasonREASON_NONE:         "",
+	bpf.CaptureReasonREASON_NOT_IP:       "not_ip",
+	bpf.CaptureReasonREASON_ENCAPSULATED: "encapsulated",
+	bpf.CaptureReasonREASON_TRUNCATED:    "truncated",
+	bpf.CaptureReasonREASON_MALFORMED:    "malformed",
+	bpf.CaptureReasonREASON_EXTENSIONS:   "extensions",
 }
 
 // pointTotals is what all CPUs counted at one point.

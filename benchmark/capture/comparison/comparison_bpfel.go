@@ -23,8 +23,7 @@ type ComparisonCounters struct {
 	_         structs.HostLayout
 	Total     ComparisonCount
 	Remainder ComparisonCount
-	Others    [5]ComparisonCount
-	Reserved  [2]uint64
+	Others    [6]ComparisonCount
 }
 
 type ComparisonKey struct {
@@ -81,6 +80,7 @@ const (
 	ComparisonVarCacheSets      = "cache_sets"
 	ComparisonVarPoints         = "points"
 	ComparisonVarPossibleCpus   = "possible_cpus"
+	ComparisonVarPreemptRt      = "preempt_rt"
 	ComparisonVarSeed           = "seed"
 )
 
@@ -154,6 +154,7 @@ type ComparisonVariableSpecs struct {
 	CacheSets    *ebpf.VariableSpec `ebpf:"cache_sets"`
 	Points       *ebpf.VariableSpec `ebpf:"points"`
 	PossibleCpus *ebpf.VariableSpec `ebpf:"possible_cpus"`
+	PreemptRt    *ebpf.VariableSpec `ebpf:"preempt_rt"`
 	Seed         *ebpf.VariableSpec `ebpf:"seed"`
 }
 
@@ -208,6 +209,7 @@ type ComparisonVariables struct {
 	CacheSets    *ebpf.Variable `ebpf:"cache_sets"`
 	Points       *ebpf.Variable `ebpf:"points"`
 	PossibleCpus *ebpf.Variable `ebpf:"possible_cpus"`
+	PreemptRt    *ebpf.Variable `ebpf:"preempt_rt"`
 	Seed         *ebpf.Variable `ebpf:"seed"`
 }
 
