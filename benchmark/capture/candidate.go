@@ -34,6 +34,15 @@ type summary struct {
 	Kept epoch.Count `json:"kept"`
 }
 
+// share is the share of the packets that was kept; an empty program keeps all that
+// it counts.
+func (s *summary) share() float64 {
+	if s.Total.Packets == 0 {
+		return 1
+	}
+	return float64(s.Kept.Packets) / float64(s.Total.Packets)
+}
+
 // userSpace attaches a candidate, serves it until the context ends, and sums up.
 type userSpace func(ctx context.Context) (summary, error)
 

@@ -20,14 +20,15 @@ func main() {
 		exit(candidateMain(os.Args[2]))
 	}
 	app := kingpin.New("capture", "What the kernel program costs a packet, beside other stores of flows.")
-	repeats := app.Flag("repeats", "Measurements of each candidate in each row.").Default("10").Int()
-	packets := app.Flag("packets", "Packets a measurement.").Default("250000").Int()
+	repeats := app.Flag("repeats", "Starts of each candidate in each row.").Default("10").Int()
+	slices := app.Flag("slices", "Measurements a start.").Default("10").Int()
+	packets := app.Flag("packets", "Packets a measurement.").Default("20000").Int()
 	rate := app.Flag("rate", "Packets a second.").Default("500000").Int()
 	output := app.Flag("json", "Where to write all measurements.").String()
 	also := app.Flag("also", "NAME=PROGRAM: another build of this program, whose capture is a column too.").StringMap()
 	alone := app.Flag("alone", "Leave out the comparison programs.").Bool()
 	kingpin.MustParse(app.Parse(os.Args[1:]))
-	exit(compare(settings{*repeats, *packets, *rate}, *also, *alone, *output))
+	exit(compare(settings{*repeats, *slices, *packets, *rate}, *also, *alone, *output))
 }
 
 func exit(err error) {
@@ -51,10 +52,11 @@ func compare(s settings, also map[string]string, alone bool, output string) (err
 	defer b.close()
 	r := report{Machine: thisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
 	rows := workloads()
-	err = b.run(s, rows, columns, func(one sample) {
-		r.Samples = append(r.Samples, one)
-		fmt.Fprintf(os.Stderr, "%3d  %-24s %-18s %7.1f ns  %.4f kept\n", one.Repeat, one.Workload, one.Candidate, one.Nanoseconds, one.Kept)
+	err = b.run(s, rows, columns, func(samples []sample) {
+		r.Samples = append(r.Samples, samples...)
+		fmt.Fprint(os.Stderr, ".")
 	})
+	fmt.Fprintln(os.Stderr)
 	if err != nil {
 		return err
 	}

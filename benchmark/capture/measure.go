@@ -23,7 +23,8 @@ import (
 
 // settings say how long a run takes.
 type settings struct {
-	Repeats int `json:"repeats"`
+	Repeats int `json:"repeats"` // starts of each candidate in each row
+	Slices  int `json:"slices"`  // measurements a start
 	Packets int `json:"packets"` // a measurement
 	Rate    int `json:"rate"`    // packets a second
 }
@@ -130,7 +131,7 @@ func (b *bench) close() error {
 // run measures all columns of all rows, in turn, so that whatever slows the
 // machine down for a while slows down neighbours in the table alike. The columns'
 // order changes with each repeat.
-func (b *bench) run(s settings, rows []workload, columns []column, each func(sample)) error {
+func (b *bench) run(s settings, rows []workload, columns []column, each func([]sample)) error {
 	undo, err := pin()
 	if err != nil {
 		return err
@@ -140,12 +141,14 @@ func (b *bench) run(s settings, rows []workload, columns []column, each func(sam
 		for _, row := range rows {
 			for i := range columns {
 				c := columns[(i+repeat)%len(columns)]
-				one, err := b.measure(s, row, c)
+				samples, err := b.measure(s, row, c)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", row.Name, c.name, err)
 				}
-				one.Repeat = repeat
-				each(one)
+				for i := range samples {
+					samples[i].Repeat = repeat
+				}
+				each(samples)
 			}
 		}
 	}
@@ -180,56 +183,70 @@ func pin() (undo func(), err error) {
 const warmUp = 10_000
 
 // measure starts a candidate, sends it each flow once and then the workload.
-func (b *bench) measure(s settings, w workload, c column) (sample, error) {
+func (b *bench) measure(s settings, w workload, c column) ([]sample, error) {
 	user, err := b.start(c)
 	if err != nil {
-		return sample{}, err
+		return nil, err
 	}
 	defer user.stop()
 	program, err := b.candidate(user)
 	if err != nil {
-		return sample{}, err
+		return nil, err
 	}
 	defer program.Close()
 	from := newSource(w)
 	if err := b.sender.send(&source{}, w.Flows, s.Rate); err != nil {
-		return sample{}, err
+		return nil, err
 	}
 	if len(from.order) == 0 {
 		from.position = uint64(w.Flows)
 	}
 	if err := b.sender.send(from, warmUp, s.Rate); err != nil {
-		return sample{}, err
+		return nil, err
 	}
-	before, err := settled(program)
+	samples, err := b.slices(s, program, from)
 	if err != nil {
-		return sample{}, err
-	}
-	start := time.Now()
-	if err := b.sender.send(from, s.Packets, s.Rate); err != nil {
-		return sample{}, err
-	}
-	took := time.Since(start)
-	after, err := settled(program)
-	if err != nil {
-		return sample{}, err
-	}
-	runs := after.RunCount - before.RunCount
-	if runs != uint64(s.Packets) {
-		return sample{}, fmt.Errorf("the program ran %d times for %d packets", runs, s.Packets)
+		return nil, err
 	}
 	end, err := user.finish()
 	if err != nil {
-		return sample{}, err
+		return nil, err
 	}
-	kept := 1.0
-	if end.Total.Packets != 0 {
-		kept = float64(end.Kept.Packets) / float64(end.Total.Packets)
+	for i := range samples {
+		samples[i].Workload, samples[i].Candidate, samples[i].Kept = w.Name, c.name, end.share()
 	}
-	return sample{
-		Workload: w.Name, Candidate: c.name, Packets: runs, Seconds: took.Seconds(), Kept: kept,
-		Nanoseconds: float64(after.Runtime-before.Runtime) / float64(runs),
-	}, nil
+	return samples, nil
+}
+
+// slices measures one program several times in a row. Short measurements tell the
+// program's cost from that of whatever else the machine does.
+func (b *bench) slices(s settings, program *ebpf.Program, from *source) ([]sample, error) {
+	samples := make([]sample, s.Slices)
+	before, err := settled(program)
+	if err != nil {
+		return nil, err
+	}
+	for i := range samples {
+		start := time.Now()
+		if err := b.sender.send(from, s.Packets, s.Rate); err != nil {
+			return nil, err
+		}
+		took := time.Since(start)
+		after, err := settled(program)
+		if err != nil {
+			return nil, err
+		}
+		runs := after.RunCount - before.RunCount
+		if runs != uint64(s.Packets) {
+			return nil, fmt.Errorf("the program ran %d times for %d packets", runs, s.Packets)
+		}
+		samples[i] = sample{
+			Packets: runs, Seconds: took.Seconds(),
+			Nanoseconds: float64(after.Runtime-before.Runtime) / float64(runs),
+		}
+		before = after
+	}
+	return samples, nil
 }
 
 // settled returns the statistics of a program once no packet is on its way.

@@ -76,7 +76,7 @@ func median(values []float64) float64 {
 // table writes min / median of each candidate in each row, and this program's
 // share of the cheaper one of the others.
 func (r *report) table(w io.Writer, rows []workload, columns []column) error {
-	fmt.Fprintf(w, "%s\n%d repeats of %d packets at %d/s\n", r.Machine, r.Settings.Repeats, r.Settings.Packets, r.Settings.Rate)
+	fmt.Fprintf(w, "%s\n%d x %d measurements of %d packets at %d/s\n", r.Machine, r.Settings.Repeats, r.Settings.Slices, r.Settings.Packets, r.Settings.Rate)
 	fmt.Fprintf(w, "ns a packet above an empty program (%.1f), min / median:\n\n", r.floor())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(t, "workload\t")
