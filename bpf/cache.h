@@ -40,16 +40,20 @@ static __always_inline void fill(struct slot *slot, const word *words, __u64 has
 	slot->hash = hash;
 }
 
-static __always_inline struct set *set_of(__u64 hash, __u32 half, __u32 point, __u32 cpu)
+/* This CPU's table in a half. NULL only if user space set the sizes wrong. */
+static __always_inline struct set *cache_of(__u32 element)
+{
+	return bpf_map_lookup_elem(&cache, &element);
+}
+
+static __always_inline struct set *set_of(struct set *sets, __u64 hash, __u32 point)
 {
 	/* The points of one flow go to different sets: a router sees each flow at
 	 * two of them. The factor is 2^64 divided by the golden ratio.
 	 */
 	__u64 spread = hash + point * 0x9e3779b97f4a7c15ULL;
-	__u32 set = (spread >> 32) & (cache_sets - 1);
-	__u32 index = (half * possible_cpus + cpu) * cache_sets + set;
 
-	return bpf_map_lookup_elem(&cache, &index);
+	return &sets[(spread >> 32) & (cache_sets - 1)];
 }
 
 /* What leaves the cache goes to the ring buffer, or, if that is full, to the
@@ -62,7 +66,7 @@ static __always_inline void evict(struct slot *victim, __u32 cpu)
 
 	if (!bpf_ringbuf_output(&evictions, victim, sizeof(*victim), BPF_RB_NO_WAKEUP))
 		return;
-	counters = counters_of(victim->key.half, cpu, victim->key.point);
+	counters = counters_of(element_of(victim->key.half, cpu), victim->key.point);
 	if (!counters)
 		return;
 	section_enter();

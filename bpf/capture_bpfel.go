@@ -76,11 +76,13 @@ const (
 	CaptureProgCaptureIngress = "capture_ingress"
 	CaptureVarActiveHalf      = "active_half"
 	CaptureVarCacheSets       = "cache_sets"
+	CaptureVarCountersType    = "counters_type"
 	CaptureVarPoints          = "points"
 	CaptureVarPossibleCpus    = "possible_cpus"
 	CaptureVarPreemptRt       = "preempt_rt"
 	CaptureVarReasonType      = "reason_type"
 	CaptureVarSeed            = "seed"
+	CaptureVarSetType         = "set_type"
 )
 
 // LoadCapture returns the embedded CollectionSpec for Capture.
@@ -147,11 +149,13 @@ type CaptureMapSpecs struct {
 type CaptureVariableSpecs struct {
 	ActiveHalf   *ebpf.VariableSpec `ebpf:"active_half"`
 	CacheSets    *ebpf.VariableSpec `ebpf:"cache_sets"`
+	CountersType *ebpf.VariableSpec `ebpf:"counters_type"`
 	Points       *ebpf.VariableSpec `ebpf:"points"`
 	PossibleCpus *ebpf.VariableSpec `ebpf:"possible_cpus"`
 	PreemptRt    *ebpf.VariableSpec `ebpf:"preempt_rt"`
 	ReasonType   *ebpf.VariableSpec `ebpf:"reason_type"`
 	Seed         *ebpf.VariableSpec `ebpf:"seed"`
+	SetType      *ebpf.VariableSpec `ebpf:"set_type"`
 }
 
 // CaptureObjects contains all objects after they have been loaded into the kernel.
@@ -199,11 +203,13 @@ func (m *CaptureMaps) Close() error {
 type CaptureVariables struct {
 	ActiveHalf   *ebpf.Variable `ebpf:"active_half"`
 	CacheSets    *ebpf.Variable `ebpf:"cache_sets"`
+	CountersType *ebpf.Variable `ebpf:"counters_type"`
 	Points       *ebpf.Variable `ebpf:"points"`
 	PossibleCpus *ebpf.Variable `ebpf:"possible_cpus"`
 	PreemptRt    *ebpf.Variable `ebpf:"preempt_rt"`
 	ReasonType   *ebpf.Variable `ebpf:"reason_type"`
 	Seed         *ebpf.Variable `ebpf:"seed"`
+	SetType      *ebpf.Variable `ebpf:"set_type"`
 }
 
 // CapturePrograms contains all programs after they have been loaded into the kernel.

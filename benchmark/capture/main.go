@@ -10,6 +10,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -21,14 +23,15 @@ func main() {
 	}
 	app := kingpin.New("capture", "What the kernel program costs a packet, beside other stores of flows.")
 	repeats := app.Flag("repeats", "Starts of each candidate in each row.").Default("10").Int()
-	slices := app.Flag("slices", "Measurements a start.").Default("10").Int()
+	measurements := app.Flag("slices", "Measurements a start.").Default("10").Int()
 	packets := app.Flag("packets", "Packets a measurement.").Default("20000").Int()
 	rate := app.Flag("rate", "Packets a second.").Default("500000").Int()
 	output := app.Flag("json", "Where to write all measurements.").String()
 	also := app.Flag("also", "NAME=PROGRAM: another build of this program, whose capture is a column too.").StringMap()
 	alone := app.Flag("alone", "Leave out the comparison programs.").Bool()
+	only := app.Flag("workload", "Regular expression for the rows to measure.").Default("").Regexp()
 	kingpin.MustParse(app.Parse(os.Args[1:]))
-	exit(compare(settings{*repeats, *slices, *packets, *rate}, *also, *alone, *output))
+	exit(compare(settings{*repeats, *measurements, *packets, *rate}, *also, *alone, *only, *output))
 }
 
 func exit(err error) {
@@ -40,7 +43,7 @@ func exit(err error) {
 }
 
 // compare measures everything and writes the table.
-func compare(s settings, also map[string]string, alone bool, output string) (err error) {
+func compare(s settings, also map[string]string, alone bool, only *regexp.Regexp, output string) error {
 	columns, err := allColumns(also, alone)
 	if err != nil {
 		return err
@@ -51,7 +54,7 @@ func compare(s settings, also map[string]string, alone bool, output string) (err
 	}
 	defer b.close()
 	r := report{Machine: thisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
-	rows := workloads()
+	rows := slices.DeleteFunc(workloads(), func(w workload) bool { return !only.MatchString(w.Name) })
 	err = b.run(s, rows, columns, func(samples []sample) {
 		r.Samples = append(r.Samples, samples...)
 		fmt.Fprint(os.Stderr, ".")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -45,7 +46,8 @@ func loadStore(used string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec.Maps[comparison.ComparisonMapPointCounters].MaxEntries = uint32(2 * cpus * storePoints)
+	counters := spec.Maps[comparison.ComparisonMapPointCounters]
+	counters.MaxEntries, counters.ValueSize = uint32(cpus), storePoints*uint32(unsafe.Sizeof(comparison.ComparisonCounters{}))
 	if used != "" {
 		spec.Maps[used].MaxEntries = storeFlows
 	}
@@ -100,12 +102,12 @@ func (s *store) run(ctx context.Context, program *ebpf.Program, empty func() err
 
 // total is what the program counted at the device, on all CPUs.
 func (s *store) total() (total epoch.Count, err error) {
+	all := make([]comparison.ComparisonCounters, storePoints)
 	for cpu := range s.cpus {
-		var c comparison.ComparisonCounters
-		if err := s.objects.PointCounters.Lookup(uint32(cpu*storePoints+storePoint), &c); err != nil {
+		if err := s.objects.PointCounters.Lookup(uint32(cpu), &all); err != nil {
 			return total, err
 		}
-		total.Add(epoch.Count{Packets: c.Total.Packets, Bytes: c.Total.Bytes})
+		total.Add(epoch.Count{Packets: all[storePoint].Total.Packets, Bytes: all[storePoint].Total.Bytes})
 	}
 	return total, nil
 }

@@ -23,6 +23,9 @@ char LICENSE[] SEC("license") = "Dual MIT/GPL";
 #define NEXT -1 /* TCX_NEXT */
 #define DROP 2	/* TCX_DROP */
 
+/* Puts the types of the maps' values into the object's type information. */
+const struct counters *counters_type __attribute__((unused));
+
 /* A flow that all CPUs share. */
 struct shared_flow {
 	__u64 packets;
@@ -59,15 +62,14 @@ struct {
 static __always_inline struct counters *observe(struct __sk_buff *skb, word *words, struct count *count)
 {
 	__u32 device = device_of(skb->ifindex), point = device & DEVICE_POINT_MASK;
+	struct counters *counters = counters_of(element_of(0, bpf_get_smp_processor_id()), point);
 	struct tuple tuple = {};
-	struct counters *counters;
 	enum reason reason;
 
-	reason = parse(skb, device & DEVICE_LAYER3, &tuple);
-	*count = wire_count(skb, INGRESS, &tuple);
-	counters = counters_of(0, bpf_get_smp_processor_id(), point);
 	if (!counters)
 		return NULL;
+	reason = parse(skb, device & DEVICE_LAYER3, &tuple);
+	*count = wire_count(skb, INGRESS, &tuple);
 	count_add(&counters->total, count->packets, count->bytes);
 	if (reason != REASON_NONE) {
 		count_add(&counters->others[reason], count->packets, count->bytes);

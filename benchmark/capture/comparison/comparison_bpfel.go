@@ -37,17 +37,6 @@ type ComparisonKey struct {
 	Point           uint16
 }
 
-type ComparisonSet struct {
-	_    structs.HostLayout
-	Ways [2]struct {
-		_       structs.HostLayout
-		Key     ComparisonKey
-		Packets uint64
-		Bytes   uint64
-		Hash    uint64
-	}
-}
-
 type ComparisonSharedFlow struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -78,6 +67,7 @@ const (
 	ComparisonProgLruPercpuHash = "lru_percpu_hash"
 	ComparisonVarActiveHalf     = "active_half"
 	ComparisonVarCacheSets      = "cache_sets"
+	ComparisonVarCountersType   = "counters_type"
 	ComparisonVarPoints         = "points"
 	ComparisonVarPossibleCpus   = "possible_cpus"
 	ComparisonVarPreemptRt      = "preempt_rt"
@@ -152,6 +142,7 @@ type ComparisonMapSpecs struct {
 type ComparisonVariableSpecs struct {
 	ActiveHalf   *ebpf.VariableSpec `ebpf:"active_half"`
 	CacheSets    *ebpf.VariableSpec `ebpf:"cache_sets"`
+	CountersType *ebpf.VariableSpec `ebpf:"counters_type"`
 	Points       *ebpf.VariableSpec `ebpf:"points"`
 	PossibleCpus *ebpf.VariableSpec `ebpf:"possible_cpus"`
 	PreemptRt    *ebpf.VariableSpec `ebpf:"preempt_rt"`
@@ -207,6 +198,7 @@ func (m *ComparisonMaps) Close() error {
 type ComparisonVariables struct {
 	ActiveHalf   *ebpf.Variable `ebpf:"active_half"`
 	CacheSets    *ebpf.Variable `ebpf:"cache_sets"`
+	CountersType *ebpf.Variable `ebpf:"counters_type"`
 	Points       *ebpf.Variable `ebpf:"points"`
 	PossibleCpus *ebpf.Variable `ebpf:"possible_cpus"`
 	PreemptRt    *ebpf.Variable `ebpf:"preempt_rt"`
