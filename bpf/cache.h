@@ -17,10 +17,10 @@
 #include "section.h"
 #include "types.h"
 
-static __always_inline bool holds(const struct slot *slot, const word *words, __u64 hash)
+static __always_inline bool holds(const struct slot *slot, const word *words)
 {
 	const word *key = (const word *)&slot->key;
-	__u64 difference = slot->hash ^ hash;
+	__u64 difference = 0;
 
 #pragma unroll
 	for (int i = 0; i < (int)KEY_WORDS; i++)
@@ -46,14 +46,19 @@ static __always_inline struct set *cache_of(__u32 element)
 	return bpf_map_lookup_elem(&cache, &element);
 }
 
-static __always_inline struct set *set_of(struct set *sets, __u64 hash, __u32 point)
+/* Half and point, in their places in the key's last word. */
+static __always_inline word mark_of(__u32 half, __u32 point)
 {
-	/* The points of one flow go to different sets: a router sees each flow at
-	 * two of them. The factor is 2^64 divided by the golden ratio.
-	 */
-	__u64 spread = hash + point * 0x9e3779b97f4a7c15ULL;
+	return (word)half << 40 | (word)point << 48;
+}
 
-	return &sets[(spread >> 32) & (cache_sets - 1)];
+/* The points of one flow go to different sets, next to each other: a router sees each
+ * flow at two of them. The upper 16 bits of
+ * the hash are its best ones; there are fewer sets than that.
+ */
+static __always_inline struct set *set_of(struct set *sets, __u64 product, word mark)
+{
+	return &sets[(product + mark) >> 48 & (cache_sets - 1)];
 }
 
 /* What leaves the cache goes to the ring buffer, or, if that is full, to the
@@ -84,13 +89,13 @@ static __always_inline bool cache_count(struct set *set, const word *words, __u6
 	struct slot *slot;
 
 	slot = &set->ways[0];
-	if (holds(slot, words, hash)) {
+	if (holds(slot, words)) {
 		slot->packets += count->packets;
 		slot->bytes += count->bytes;
 		return false;
 	}
 	slot = &set->ways[1];
-	if (holds(slot, words, hash)) {
+	if (holds(slot, words)) {
 		slot->packets += count->packets;
 		slot->bytes += count->bytes;
 		return false;

@@ -28,9 +28,15 @@ static __always_inline __u64 key_hash(const word *words)
 
 		sum += (__u64)low * high;
 	}
-	/* Spreads the sum over all bits (Stafford, "Better bit mixing", 2011). */
+	/* The upper half depends on all bits; hash_finish() is for the lower one. */
 	sum ^= sum >> 32;
-	sum *= 0xd6e8feb86659fd93ULL;
-	sum ^= sum >> 32;
-	return sum;
+	return sum * 0xd6e8feb86659fd93ULL;
+}
+
+/* Spreads the upper half over the lower one (Stafford, "Better bit mixing", 2011).
+ * User space indexes by the result; the program needs only the upper half, sooner.
+ */
+static __always_inline __u64 hash_finish(__u64 product)
+{
+	return product ^ product >> 32;
 }

@@ -36,8 +36,7 @@ const struct counters *counters_type __attribute__((unused));
 struct packet {
 	struct tuple tuple;
 	struct count count;
-	__u32 half;
-	__u32 point;
+	word mark; /* half and point */
 };
 
 /* Counts a packet with a key in the totals of its point and in the cache; what has
@@ -50,14 +49,14 @@ static __always_inline void count_flow(const struct packet *packet, struct count
 	word words[KEY_WORDS];
 	struct slot victim;
 	bool evicted;
-	__u64 hash;
+	__u64 product;
 
 	tuple_words(&packet->tuple, words);
-	hash = key_hash(words);
-	words[KEY_WORDS - 1] |= (__u64)packet->half << 40 | (__u64)packet->point << 48;
+	product = key_hash(words);
+	words[KEY_WORDS - 1] |= packet->mark;
 	section_enter();
 	count_add(&counters->total, count->packets, count->bytes);
-	evicted = cache_count(set_of(sets, hash, packet->point), words, hash, count, &victim);
+	evicted = cache_count(set_of(sets, product, packet->mark), words, hash_finish(product), count, &victim);
 	section_leave();
 	if (evicted)
 		evict(&victim, cpu);
@@ -78,8 +77,9 @@ static __always_inline void count_other(const struct count *count, enum reason r
 __noinline int capture_any(struct __sk_buff *skb, __u32 device, __u32 half, __u32 direction)
 {
 	__u32 cpu = bpf_get_smp_processor_id(), element = element_of(half, cpu);
-	struct packet packet = {.half = half, .point = (device & DEVICE_POINT_MASK) + direction};
-	struct counters *counters = counters_of(element, packet.point);
+	__u32 point = (device & DEVICE_POINT_MASK) + direction;
+	struct packet packet = {.mark = mark_of(half, point)};
+	struct counters *counters = counters_of(element, point);
 	struct set *sets = cache_of(element);
 	enum reason reason;
 
@@ -103,8 +103,9 @@ static __always_inline int capture(struct __sk_buff *skb, enum direction directi
 	__u32 device = device_of(skb->ifindex);
 	__u32 half = active_half & 1;
 	__u32 cpu = bpf_get_smp_processor_id(), element = element_of(half, cpu);
-	struct packet packet = {.half = half, .point = (device & DEVICE_POINT_MASK) + direction};
-	struct counters *counters = counters_of(element, packet.point);
+	__u32 point = (device & DEVICE_POINT_MASK) + direction;
+	struct packet packet = {.mark = mark_of(half, point)};
+	struct counters *counters = counters_of(element, point);
 	struct set *sets = cache_of(element);
 
 	if (!counters || !sets)
