@@ -28,6 +28,12 @@ static __always_inline bool holds(const struct slot *slot, const word *words)
 	return !difference && slot->packets;
 }
 
+static __always_inline void count_slot(struct slot *slot, const struct count *count)
+{
+	slot->packets += count->packets;
+	slot->bytes += count->bytes;
+}
+
 static __always_inline void fill(struct slot *slot, const word *words, __u64 hash, const struct count *count)
 {
 	word *key = (word *)&slot->key;
@@ -54,55 +60,33 @@ static __always_inline word mark_of(__u32 half, __u32 point)
 
 /* The points of one flow go to different sets, next to each other: a router sees each
  * flow at two of them. The upper 16 bits of
- * the hash are its best ones; there are fewer sets than that.
+ * the hash, which are its best ones, say which; there are no more sets.
  */
 static __always_inline struct set *set_of(struct set *sets, __u64 product, word mark)
 {
 	return &sets[(product + mark) >> 48 & (cache_sets - 1)];
 }
 
-/* What leaves the cache goes to the ring buffer, or, if that is full, to the
- * remainder of the point where it was seen. Called outside the section: the ring
- * buffer has a lock.
+/* Where a flow has to leave for a new one: the way with fewer bytes, so that heavy
+ * flows stay.
  */
-static __always_inline void evict(struct slot *victim, __u32 cpu)
+static __always_inline struct slot *weaker(struct set *set)
 {
-	struct counters *counters;
+	struct slot *first = &set->ways[0], *second = &set->ways[1];
 
-	if (!bpf_ringbuf_output(&evictions, victim, sizeof(*victim), BPF_RB_NO_WAKEUP))
-		return;
-	counters = counters_of(element_of(victim->key.half, cpu), victim->key.point);
-	if (!counters)
-		return;
-	section_enter();
-	count_add(&counters->remainder, victim->packets, victim->bytes);
-	section_leave();
+	return !first->packets || (second->packets && first->bytes <= second->bytes) ? first : second;
 }
 
-/* Counts a packet under its key, within the section. The way with fewer bytes makes
- * room: heavy flows stay. Returns whether a flow had to leave; the victim is a copy
- * of it.
- */
-static __always_inline bool cache_count(struct set *set, const word *words, __u64 hash, const struct count *count,
-					struct slot *victim)
+/* Counts a packet under its key if its flow is in the set. */
+static __always_inline bool hit(struct set *set, const word *words, const struct count *count)
 {
-	struct slot *slot;
-
-	slot = &set->ways[0];
-	if (holds(slot, words)) {
-		slot->packets += count->packets;
-		slot->bytes += count->bytes;
-		return false;
+	if (holds(&set->ways[0], words)) {
+		count_slot(&set->ways[0], count);
+		return true;
 	}
-	slot = &set->ways[1];
-	if (holds(slot, words)) {
-		slot->packets += count->packets;
-		slot->bytes += count->bytes;
-		return false;
+	if (holds(&set->ways[1], words)) {
+		count_slot(&set->ways[1], count);
+		return true;
 	}
-	if (!set->ways[0].packets || (slot->packets && set->ways[0].bytes <= slot->bytes))
-		slot = &set->ways[0];
-	*victim = *slot;
-	fill(slot, words, hash, count);
-	return victim->packets;
+	return false;
 }

@@ -62,6 +62,13 @@ type CaptureSlot struct {
 	Hash    uint64
 }
 
+type CaptureStage struct {
+	_        structs.HostLayout
+	Slots    [16]CaptureSlot
+	Next     uint64
+	Reserved [15]uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -83,6 +90,7 @@ const (
 	CaptureVarReasonType      = "reason_type"
 	CaptureVarSeed            = "seed"
 	CaptureVarSetType         = "set_type"
+	CaptureVarStageType       = "stage_type"
 )
 
 // LoadCapture returns the embedded CollectionSpec for Capture.
@@ -156,6 +164,7 @@ type CaptureVariableSpecs struct {
 	ReasonType   *ebpf.VariableSpec `ebpf:"reason_type"`
 	Seed         *ebpf.VariableSpec `ebpf:"seed"`
 	SetType      *ebpf.VariableSpec `ebpf:"set_type"`
+	StageType    *ebpf.VariableSpec `ebpf:"stage_type"`
 }
 
 // CaptureObjects contains all objects after they have been loaded into the kernel.
@@ -210,6 +219,7 @@ type CaptureVariables struct {
 	ReasonType   *ebpf.Variable `ebpf:"reason_type"`
 	Seed         *ebpf.Variable `ebpf:"seed"`
 	SetType      *ebpf.Variable `ebpf:"set_type"`
+	StageType    *ebpf.Variable `ebpf:"stage_type"`
 }
 
 // CapturePrograms contains all programs after they have been loaded into the kernel.

@@ -11,7 +11,8 @@
 #define DIRECT_DEVICES 65536
 
 /* The flow cache: an element for each half and possible CPU, in that order of
- * significance, which is a table of the knob cache_sets sets (struct set). A plain
+ * significance, which is a table of the knob cache_sets sets (struct set) and behind
+ * them the stage of what left them (struct stage). A plain
  * array and not a per-CPU one, because user space reads and clears the idle half by
  * mmap. One element a CPU, because its lookup then needs nothing of the packet; the
  * set in it costs a shift and a sum. value_size and max_entries are set at load from
@@ -22,7 +23,7 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(__u32));
-	__uint(value_size, sizeof(struct set));
+	__uint(value_size, sizeof(struct set) + sizeof(struct stage));
 } cache SEC(".maps");
 
 /* Counters (struct counters) of the knob points points, by half and possible CPU as
@@ -36,7 +37,8 @@ struct {
 	__uint(value_size, 2 * sizeof(struct counters));
 } point_counters SEC(".maps");
 
-/* Evicted slots. User space polls it, so nothing is woken. The size, a power of
+/* Evicted slots; a record is one or STAGE_SLOTS of them, and those without packets
+ * are empty. User space polls it, so nothing is woken. The size, a power of
  * two of pages, is set at load from the memory budget.
  */
 struct {

@@ -12,6 +12,7 @@
 
 #include "cache.h"
 #include "counters.h"
+#include "evict.h"
 #include "hash.h"
 #include "knobs.h"
 #include "maps.h"
@@ -30,6 +31,7 @@ const enum reason *reason_type __attribute__((unused));
 
 /* Puts the types of the maps' values into the object's type information. */
 const struct set *set_type __attribute__((unused));
+const struct stage *stage_type __attribute__((unused));
 const struct counters *counters_type __attribute__((unused));
 
 /* A packet, as it is counted. */
@@ -40,26 +42,36 @@ struct packet {
 };
 
 /* Counts a packet with a key in the totals of its point and in the cache; what has
- * to leave the cache goes to user space.
+ * to leave the cache goes to user space, alone or by the stage.
  */
 static __always_inline void count_flow(const struct packet *packet, struct counters *counters, struct set *sets,
-				       __u32 cpu)
+				       __u32 element, __u32 cpu, bool alone)
 {
 	const struct count *count = &packet->count;
+	struct slot *slot, victim;
 	word words[KEY_WORDS];
-	struct slot victim;
-	bool evicted;
+	struct set *set;
 	__u64 product;
 
 	tuple_words(&packet->tuple, words);
 	product = key_hash(words);
 	words[KEY_WORDS - 1] |= packet->mark;
+	set = set_of(sets, product, packet->mark);
 	section_enter();
 	count_add(&counters->total, count->packets, count->bytes);
-	evicted = cache_count(set_of(sets, product, packet->mark), words, hash_finish(product), count, &victim);
+	if (hit(set, words, count)) {
+		section_leave();
+		return;
+	}
+	slot = weaker(set);
+	if (alone)
+		victim = *slot;
+	else
+		evict(stage_of(sets), slot, element, cpu);
+	fill(slot, words, hash_finish(product), count);
 	section_leave();
-	if (evicted)
-		evict(&victim, cpu);
+	if (alone)
+		evict_alone(&victim, cpu);
 }
 
 /* Counts a packet without a key in the totals of its point and under the reason. */
@@ -88,7 +100,7 @@ __noinline int capture_any(struct __sk_buff *skb, __u32 device, __u32 half, __u3
 	reason = parse(skb, device & DEVICE_LAYER3, &packet.tuple);
 	packet.count = wire_count(skb, direction, &packet.tuple);
 	if (reason == REASON_NONE)
-		count_flow(&packet, counters, sets, cpu);
+		count_flow(&packet, counters, sets, element, cpu, preempt_rt);
 	else
 		count_other(&packet.count, reason, counters);
 	return NEXT;
@@ -110,7 +122,10 @@ static __always_inline int capture(struct __sk_buff *skb, enum direction directi
 
 	if (!counters || !sets)
 		return NEXT;
-	if (device & DEVICE_LAYER3 || skb->gso_size || skb->vlan_present)
+	/* On PREEMPT_RT too: a copy of what is evicted takes stack, of which all
+	 * functions together have 512 bytes.
+	 */
+	if (preempt_rt || device & DEVICE_LAYER3 || skb->gso_size || skb->vlan_present)
 		return capture_any(skb, device, half, direction);
 	packet.count.packets = 1;
 	packet.count.bytes = skb->len;
@@ -119,10 +134,10 @@ static __always_inline int capture(struct __sk_buff *skb, enum direction directi
 		/* Constants to the compiler, which halves the work of the hash. */
 		packet.tuple.source[0] = 0;
 		packet.tuple.destination[0] = 0;
-		count_flow(&packet, counters, sets, cpu);
+		count_flow(&packet, counters, sets, element, cpu, false);
 		return NEXT;
 	case PLAIN_IPV6:
-		count_flow(&packet, counters, sets, cpu);
+		count_flow(&packet, counters, sets, element, cpu, false);
 		return NEXT;
 	default:
 		return capture_any(skb, device, half, direction);

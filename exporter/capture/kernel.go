@@ -49,7 +49,7 @@ func loadKernel(layout Layout) (*kernel, error) {
 // configure sets map sizes and constants.
 func configure(spec *ebpf.CollectionSpec, layout Layout) error {
 	cache, counters := spec.Maps[bpf.CaptureMapCache], spec.Maps[bpf.CaptureMapPointCounters]
-	cache.MaxEntries, cache.ValueSize = uint32(2*layout.CPUs), uint32(layout.Sets)*uint32(unsafe.Sizeof(bpf.CaptureSet{}))
+	cache.MaxEntries, cache.ValueSize = uint32(2*layout.CPUs), uint32(layout.cpuSlots())*uint32(unsafe.Sizeof(bpf.CaptureSlot{}))
 	counters.MaxEntries, counters.ValueSize = uint32(2*layout.CPUs), uint32(layout.points())*uint32(unsafe.Sizeof(bpf.CaptureCounters{}))
 	spec.Maps[bpf.CaptureMapEvictions].MaxEntries = uint32(layout.RingBytes)
 	var seed [5]uint64

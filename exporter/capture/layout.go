@@ -68,8 +68,14 @@ func floorPowerOfTwo(n int) int {
 // points is the number of observation points, two for each device.
 func (l *Layout) points() int { return 2 * l.Devices }
 
+// stageSlots is the size of what is behind the sets of a CPU's half, in slots.
+const stageSlots = int(unsafe.Sizeof(bpf.CaptureStage{}) / unsafe.Sizeof(bpf.CaptureSlot{}))
+
+// cpuSlots is the number of slots of one CPU in one half.
+func (l *Layout) cpuSlots() int { return l.Sets*waysPerSet + stageSlots }
+
 // cacheSlots is the number of slots of all CPUs in one half.
-func (l *Layout) cacheSlots() int { return l.CPUs * l.Sets * waysPerSet }
+func (l *Layout) cacheSlots() int { return l.CPUs * l.cpuSlots() }
 
 // halfCounters is the number of counters of all CPUs in one half.
 func (l *Layout) halfCounters() int { return l.CPUs * l.points() }
