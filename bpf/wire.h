@@ -34,21 +34,26 @@
 #define GENEVE_HEADER 8
 #define GENEVE_LENGTH 0x3f /* of the first byte; options, in units of 4 bytes */
 
-/* The length of the headers up to the data of TCP, UDP or SCTP; 0 for others. */
+/* The length of the headers up to the data of TCP, UDP or SCTP; 0 for others, and for
+ * headers that are longer than the packet.
+ */
 static __always_inline __u32 headers_to_data(struct __sk_buff *skb, const struct tuple *tuple)
 {
+	__u32 headers = 0;
 	__u8 offset;
 
 	switch (tuple->protocol) {
 	case IPPROTO_UDP:
-		return tuple->transport + UDP_HEADER;
+		headers = tuple->transport + UDP_HEADER;
+		break;
 	case IPPROTO_SCTP:
-		return tuple->transport + SCTP_HEADER;
+		headers = tuple->transport + SCTP_HEADER;
+		break;
 	case IPPROTO_TCP:
 		if (!bpf_skb_load_bytes(skb, tuple->transport + TCP_OFFSET, &offset, sizeof(offset)))
-			return tuple->transport + (offset >> 4) * 4;
+			headers = tuple->transport + (offset >> 4) * 4;
 	}
-	return 0;
+	return headers <= skb->len ? headers : 0;
 }
 
 /* Where the packet in a tunnel's packet begins, and whether with an IP header; 0 if

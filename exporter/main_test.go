@@ -48,7 +48,7 @@ func program(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func TestWrongConfigurationIsOneLine(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"--config.file=config/testdata/invalid-unknown-key.yml",
-			"tma-exporter: config/testdata/invalid-unknown-key.yml: capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, memory\n"},
+			"tma-exporter: config/testdata/invalid-unknown-key.yml: capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory\n"},
 		{"--capture.epoch=1", "tma-exporter: --capture.epoch: \"1\" isn't a duration; allowed: a duration such as 500ms, 15s or 1h\n"},
 		{"--capture.include=(", "tma-exporter: --capture.include: \"(\" isn't a regular expression (missing closing ): `(`); allowed: a regular expression (RE2) such as eth.*|bond0\n"},
 	} {

@@ -76,6 +76,7 @@ func newCapture(c *config.Config, logger *slog.Logger) (*capture.Capture, error)
 	return capture.New(capture.Config{
 		Include: c.Capture.Include.Regexp,
 		Exclude: c.Capture.Exclude.Regexp,
+		Layer3:  c.Capture.Layer3.Regexp,
 		Epoch:   time.Duration(c.Capture.Epoch),
 		Memory:  uint64(c.Capture.Memory),
 		Fleet:   c.Capture.FleetPrefixes(),

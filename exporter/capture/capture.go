@@ -28,12 +28,15 @@ import (
 
 // Config says what to capture.
 type Config struct {
-	Include, Exclude *regexp.Regexp // names of Ethernet interfaces; nil: all, none
+	Include, Exclude *regexp.Regexp // names of interfaces; nil: all, none
+	Layer3           *regexp.Regexp // of those, which count that aren't Ethernet; nil: none
 	Epoch            time.Duration
 	Memory           uint64         // bytes, for the kernel's maps and the tables
 	Fleet            []netip.Prefix // where all monitored hosts are
 	Host             string         // the name that epochs carry
 	Key              siphash.Key    // of what leaves the host
+
+	clsact bool // attach as on a kernel without tcx, for tests
 }
 
 // pollInterval is how often evictions are taken from the ring buffer: often enough

@@ -14,7 +14,7 @@ import (
 )
 
 // newTestCapture loads the program and attaches it to nothing: packets come by run.
-func newTestCapture(t *testing.T, memory uint64) *Capture {
+func newTestCapture(t testing.TB, memory uint64) *Capture {
 	t.Helper()
 	testutil.RequireRoot(t)
 	c, err := New(Config{Epoch: time.Second, Memory: memory, Host: "test"}, slog.New(slog.DiscardHandler))

@@ -36,7 +36,7 @@ const unknownDevice = "other"
 type Attachment struct {
 	Device    string
 	Direction flow.Direction
-	Hook      string // tcx
+	Hook      string // tcx or clsact
 }
 
 // device is an interface that is, or was, captured from.
@@ -45,6 +45,7 @@ type device struct {
 	index  int // the kernel's
 	number int // its points are twice this, and one more
 	kind   string
+	layer3 bool   // its packets begin with the IP header
 	hooks  []hook // by direction
 	gone   int    // epochs since it went; 0: it is there
 }
@@ -185,10 +186,10 @@ func list[T any](dump func() ([]T, error)) ([]T, error) {
 	return dump()
 }
 
-// matches says whether an interface is Ethernet and meant by the configuration.
+// matches says whether an interface is meant by the configuration.
 func (d *devices) matches(l netlink.Link) bool {
 	attributes := l.Attrs()
-	if attributes.EncapType != "ether" {
+	if !d.config.takesLayer(l) {
 		return false
 	}
 	if d.config.Include != nil && !d.config.Include.MatchString(attributes.Name) {
@@ -204,7 +205,7 @@ func (d *devices) ensure(l netlink.Link) {
 		known.name = attributes.Name
 		return
 	}
-	device := &device{name: attributes.Name, index: attributes.Index, kind: l.Type(), number: d.freeNumber()}
+	device := &device{name: attributes.Name, index: attributes.Index, kind: l.Type(), number: d.freeNumber(), layer3: isLayer3(l)}
 	if err := d.attach(device); err != nil {
 		if !d.failed[device.name] {
 			d.failed[device.name] = true
@@ -230,7 +231,7 @@ func (d *devices) attach(device *device) error {
 		flow.Egress:  d.kernel.objects.CaptureEgress,
 	}
 	for direction, program := range programs {
-		h, err := attachHook(program, device.index, flow.Direction(direction))
+		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact)
 		if err != nil {
 			return errors.Join(err, device.detach())
 		}

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -14,6 +15,22 @@ import (
 type hook interface {
 	io.Closer
 	kind() string
+	// attached tells whether the program still sees the packets of the device: it
+	// doesn't if the device went to another namespace, or somebody removed it.
+	attached(index int) bool
+}
+
+// attachHook attaches a program by tcx, or by clsact where the kernel has no tcx
+// (it came with Linux 6.6) or clsact is wanted.
+func attachHook(program *ebpf.Program, index int, direction flow.Direction, clsactOnly bool) (hook, error) {
+	if clsactOnly {
+		return attachClsact(program, index, direction)
+	}
+	h, err := attachTCX(program, index, direction)
+	if errors.Is(err, ebpf.ErrNotSupported) {
+		return attachClsact(program, index, direction)
+	}
+	return h, err
 }
 
 // tcx is a hook by a BPF link, which the kernel removes with the process.
@@ -21,9 +38,14 @@ type tcx struct{ link.Link }
 
 func (tcx) kind() string { return "tcx" }
 
-// attachHook attaches a program before all others: behind one that ends the chain,
+func (h tcx) attached(index int) bool {
+	info, err := h.Info()
+	return err == nil && info.TCX() != nil && int(info.TCX().Ifindex) == index
+}
+
+// attachTCX attaches a program before all others: behind one that ends the chain,
 // as a redirect does, it would miss packets.
-func attachHook(program *ebpf.Program, index int, direction flow.Direction) (hook, error) {
+func attachTCX(program *ebpf.Program, index int, direction flow.Direction) (hook, error) {
 	at := ebpf.AttachTCXIngress
 	if direction == flow.Egress {
 		at = ebpf.AttachTCXEgress
@@ -33,19 +55,4 @@ func attachHook(program *ebpf.Program, index int, direction flow.Direction) (hoo
 		return nil, fmt.Errorf("attach to tcx %s: %w", direction, err)
 	}
 	return tcx{l}, nil
-}
-
-// directDevices is DIRECT_DEVICES of bpf/maps.h.
-func (k *kernel) directDevices() uint32 { return k.objects.Devices.MaxEntries() }
-
-// announce tells the program the points of a device.
-func (k *kernel) announce(d *device) error {
-	m := k.objects.Devices
-	if uint32(d.index) >= k.directDevices() {
-		m = k.objects.DistantDevices
-	}
-	if err := m.Put(uint32(d.index), uint32(2*d.number)); err != nil {
-		return fmt.Errorf("announce device %s to the program: %w", d.name, err)
-	}
-	return nil
 }

@@ -162,3 +162,18 @@ func (k *kernel) close() error {
 	}
 	return errors.Join(append(all, k.objects.Close())...)
 }
+
+// directDevices is DIRECT_DEVICES of bpf/maps.h.
+func (k *kernel) directDevices() uint32 { return k.objects.Devices.MaxEntries() }
+
+// announce tells the program the points of a device.
+func (k *kernel) announce(d *device) error {
+	m := k.objects.Devices
+	if uint32(d.index) >= k.directDevices() {
+		m = k.objects.DistantDevices
+	}
+	if err := m.Put(uint32(d.index), d.announcement()); err != nil {
+		return fmt.Errorf("announce device %s to the program: %w", d.name, err)
+	}
+	return nil
+}

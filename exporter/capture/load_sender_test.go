@@ -1,14 +1,15 @@
 package capture
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,23 +23,30 @@ const (
 	// 1,000 packets): a packet takes 768 bytes of it or more, and the kernel
 	// doubles the number.
 	loadBuffer = 8 << 10
-	// loadPriority is above that of the kernel's softirq threads on PREEMPT_RT,
-	// which have none, and below its interrupt threads, which have 50.
-	loadPriority = 20
+	// loadPriority is the lowest of the real-time threads, which all have
+	// different ones: above the kernel's softirq threads, which have none, and
+	// below its interrupt threads on PREEMPT_RT, which have 50.
+	loadPriority = 2
+	loadWake     = 4  // packets after which an ordinary thread wakes a real-time one, on average
+	loadRun      = 64 // packets of a flow that an ordinary thread sends in a row, on average
 )
 
 // senders are threads that send the same flows, all wires in both directions.
 type senders struct {
-	all []*sender
+	all   []*sender
+	bells []int // of all real-time threads
 }
 
 // sender sends from one end of a wire.
 type sender struct {
 	device, peer string
 	flows        uint32 // the first of its wire's flows
-	realTime     bool
-	packets      int
+	priority     uint32 // of SCHED_FIFO; 0: an ordinary thread
+	packets      int    // of an ordinary thread
 	random       *rand.Rand
+	flow         int // of the last packet
+	bell         int // eventfd that wakes a real-time thread
+	cpu          int // where a real-time thread runs
 	frames       [loadFlows][]byte
 	sent         [loadFlows]uint64
 }
@@ -54,10 +62,18 @@ func newSenders(t *testing.T, threads int) *senders {
 		}
 		each := &sender{
 			device: ends[0], peer: ends[1],
-			flows:    uint32(wire * loadFlows),
-			realTime: i%2 == 1,
-			packets:  loadPackets/threads + btoi(i < loadPackets%threads),
-			random:   rand.New(rand.NewPCG(uint64(i), 4)),
+			flows:   uint32(wire * loadFlows),
+			packets: loadPackets / ((threads + 1) / 2),
+			random:  rand.New(rand.NewPCG(uint64(i), 4)),
+		}
+		if i%2 == 1 {
+			each.priority = loadPriority + uint32(i)%40
+			each.cpu = i / 2 % runtime.NumCPU()
+			bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+			must(t, err)
+			t.Cleanup(func() { unix.Close(bell) })
+			each.bell = bell
+			s.bells = append(s.bells, bell)
 		}
 		for f := range each.frames {
 			each.frames[f] = udpPacket(each.flows+uint32(f), 20+f).data
@@ -67,34 +83,56 @@ func newSenders(t *testing.T, threads int) *senders {
 	return s
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// run sends everything.
+// run sends until the ordinary threads have sent all of theirs.
 func (s *senders) run(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(len(s.all) + 4))
-	var group sync.WaitGroup
+	// The collector locks a goroutine while it scans its stack. A real-time thread
+	// that wakes up meanwhile spins until that ends, and keeps it from ending if it
+	// has preempted the collector.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	ctx, cancel := context.WithCancel(t.Context())
+	var ordinary, all sync.WaitGroup
 	for _, each := range s.all {
+		group := &ordinary
+		if each.priority > 0 {
+			group = &all
+		}
 		group.Go(func() {
-			if err := each.run(); err != nil {
+			if err := each.run(ctx, s.bells); err != nil {
 				t.Errorf("sending from %s: %v", each.device, err)
 			}
 		})
 	}
-	group.Wait()
+	ordinary.Wait()
+	cancel()
+	for _, bell := range s.bells {
+		must(t, wake(bell))
+	}
+	all.Wait()
+}
+
+// packets is how many were sent.
+func (s *senders) packets() (sum uint64) {
+	for _, each := range s.all {
+		for _, packets := range each.sent {
+			sum += packets
+		}
+	}
+	return sum
 }
 
 // run sends from a thread of its own, which ends with the goroutine.
-func (s *sender) run() error {
+func (s *sender) run(ctx context.Context, bells []int) error {
 	runtime.LockOSThread()
-	if s.realTime {
-		attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: loadPriority}
+	if s.priority > 0 {
+		attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: s.priority}
 		if err := unix.SchedSetAttr(0, &attributes, 0); err != nil {
 			return fmt.Errorf("become a SCHED_FIFO thread: %w", err)
+		}
+		var cpus unix.CPUSet
+		cpus.Set(s.cpu)
+		if err := unix.SchedSetaffinity(0, &cpus); err != nil {
+			return fmt.Errorf("run on CPU %d: %w", s.cpu, err)
 		}
 	}
 	device, err := net.InterfaceByName(s.device)
@@ -109,24 +147,61 @@ func (s *sender) run() error {
 	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_SNDBUF, loadBuffer); err != nil {
 		return err
 	}
-	return s.send(socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
+	return s.send(ctx, bells, socket, &unix.SockaddrLinklayer{Ifindex: device.Index, Halen: 6})
 }
 
-// send sends without a pause, or, on a real-time thread, in bursts that begin at
-// random moments of what the other threads do.
-func (s *sender) send(socket int, to *unix.SockaddrLinklayer) error {
-	for n := range s.packets {
-		if s.realTime && n%4 == 0 {
-			pause := unix.NsecToTimespec(int64(s.random.IntN(200_000)) * int64(time.Nanosecond))
-			_ = unix.Nanosleep(&pause, nil) // woken early it sends early
+// send sends all packets without a pause, or, on a real-time thread, one whenever it
+// is woken, until the context ends.
+func (s *sender) send(ctx context.Context, bells []int, socket int, to *unix.SockaddrLinklayer) error {
+	for n := 0; s.priority > 0 || n < s.packets; n++ {
+		if err := s.pace(bells); err != nil {
+			return err
 		}
-		f := s.random.IntN(loadFlows)
+		if s.priority > 0 && ctx.Err() != nil {
+			return nil
+		}
+		f := s.next()
 		if err := unix.Sendto(socket, s.frames[f], 0, to); err != nil {
 			return fmt.Errorf("packet %d: %w", n, err)
 		}
 		s.sent[f]++
 	}
 	return nil
+}
+
+// pace waits for the bell on a real-time thread, and rings one now and then on an
+// ordinary thread. The thread that wakes up on another CPU preempts what runs there
+// at any moment; timers aren't as fine everywhere.
+func (s *sender) pace(bells []int) error {
+	if s.priority > 0 {
+		var rings [8]byte
+		_, err := unix.Read(s.bell, rings[:])
+		return err
+	}
+	if s.random.IntN(loadWake) == 0 {
+		return wake(bells[s.random.IntN(len(bells))])
+	}
+	return nil
+}
+
+// wake rings a bell: it adds 1 to the eventfd.
+func wake(bell int) error {
+	var one [8]byte
+	binary.NativeEndian.PutUint64(one[:], 1)
+	_, err := unix.Write(bell, one[:])
+	return err
+}
+
+// next is the flow of the next packet. Ordinary threads keep to one for a while, so
+// that they hit; the real-time threads don't, so that they replace what was hit in
+// the moment between a comparison and the addition behind it, if they can come
+// between. A replacement alone is no such moment: on an emulated CPU, whose
+// interrupts come at branches only, it can't be cut in two.
+func (s *sender) next() int {
+	if s.priority > 0 || s.random.IntN(loadRun) == 0 {
+		s.flow = s.random.IntN(loadFlows)
+	}
+	return s.flow
 }
 
 // truth is what each flow has at each hook: what a sender sends goes out of its

@@ -24,12 +24,13 @@ const unprotectedVariable = "TMA_LOAD_UNPROTECTED"
 
 const (
 	loadWires   = 2
-	loadFlows   = 32 // of each wire
-	loadPackets = 120_000
+	loadFlows   = 32     // of each wire
+	loadPackets = 80_000 // of the threads that aren't real-time ones
 )
 
 // Packets from more threads than CPUs, every other one of them SCHED_FIFO, so that
-// it preempts whatever runs when its time comes, all in the same few flows: every
+// it preempts whatever runs when its time comes, all in the same few flows, and once
+// in a cache of a single set, where any two runs that interleave collide: every
 // flow's count at every hook must be what was sent. Sums wouldn't do: two runs that
 // interleave mix flows up and leave the sums nearly right.
 func TestLoad(t *testing.T) {
@@ -37,7 +38,7 @@ func TestLoad(t *testing.T) {
 		sets            int // of a CPU
 		atLeast, atMost float64
 	}{
-		"evicting cache": {sets: 4, atLeast: 0.1, atMost: 1},
+		"evicting cache": {sets: 1, atLeast: 0.02, atMost: 1},
 		"ample cache":    {sets: 4096, atLeast: 0, atMost: 0.05},
 	}
 	for name, test := range tests {
@@ -66,12 +67,12 @@ func runLoad(t *testing.T, sets int) float64 {
 		senders.run(t)
 	}()
 	observer.follow(t, done)
-	observer.settle(t)
+	observer.settle(t, senders.packets())
 	if t.Failed() {
 		t.FailNow()
 	}
 	observer.compare(t, senders.truth())
-	return float64(observer.evictions) / float64(2*loadPackets)
+	return float64(observer.evictions) / float64(2*senders.packets())
 }
 
 // place is a flow at a hook: what one slot of the cache counts.
@@ -178,7 +179,7 @@ func (o *observer) follow(t *testing.T, done <-chan struct{}) {
 }
 
 // settle waits until the receiving ends have what was sent, then takes the rest.
-func (o *observer) settle(t *testing.T) {
+func (o *observer) settle(t *testing.T, sent uint64) {
 	testutil.Eventually(t, 20*time.Second, "what was sent is received", func() bool {
 		var received uint64
 		for i := range loadWires {
@@ -191,7 +192,7 @@ func (o *observer) settle(t *testing.T) {
 				received += l.Attrs().Statistics.RxPackets
 			}
 		}
-		return received == loadPackets
+		return received == sent
 	})
 	o.swap(t)
 	o.swap(t)
@@ -226,7 +227,7 @@ func (o *observer) compare(t *testing.T, want map[place]epoch.Count) {
 		t.Errorf("%d of %d flows are wrong, %d were counted; in sum %v counted, %v sent", wrong, len(want), len(got), counted, sent)
 	}
 	o.compareTotals(t, names, want)
-	t.Logf("%d flows at %d hooks are exact; %d evictions, %d epochs", len(want), len(names), o.evictions, o.swaps)
+	t.Logf("%d packets of %d flows at %d hooks are exact; %d evictions, %d epochs", sent.Packets, len(want), len(names), o.evictions, o.swaps)
 }
 
 // compareTotals demands that each hook's own counters are the truth, too.

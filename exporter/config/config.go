@@ -24,9 +24,12 @@ type Config struct {
 // Capture is where packets are counted, how often and at what cost.
 type Capture struct {
 	// Include and Exclude match whole device names; Exclude goes first.
-	Include yamlconf.Regexp   `yaml:"include"`
-	Exclude yamlconf.Regexp   `yaml:"exclude"`
-	Epoch   yamlconf.Duration `yaml:"epoch"`
+	Include yamlconf.Regexp `yaml:"include"`
+	Exclude yamlconf.Regexp `yaml:"exclude"`
+	// Layer3 matches the whole names of those that are not Ethernet and count all the
+	// same: tun, WireGuard, PPP, the loopback. None by default.
+	Layer3 yamlconf.Regexp   `yaml:"layer3"`
+	Epoch  yamlconf.Duration `yaml:"epoch"`
 	// Memory is for caches, ring buffer and flow table together, whatever the
 	// number of CPUs.
 	Memory yamlconf.Bytes `yaml:"memory"`
@@ -63,6 +66,7 @@ func Default() Config {
 		Capture: Capture{
 			Include: yamlconf.MustRegexp(".*"),
 			Exclude: yamlconf.MustRegexp(""),
+			Layer3:  yamlconf.MustRegexp(""),
 			Epoch:   yamlconf.Duration(500 * time.Millisecond),
 			Memory:  64 << 20,
 		},

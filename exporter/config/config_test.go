@@ -15,7 +15,7 @@ import (
 // invalid is what each file of testdata must be refused with, behind its name.
 var invalid = map[string]string{
 	"invalid-unknown-section":  "captures: unknown key; allowed: capture, epochs, sketch, topk",
-	"invalid-unknown-key":      "capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, memory",
+	"invalid-unknown-key":      "capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory",
 	"invalid-duplicate-key":    "topk.k: the key is there twice; allowed: once",
 	"invalid-include":          "capture.include: \"eth[\" isn't a regular expression (missing closing ]: `[`); allowed: a regular expression (RE2) such as eth.*|bond0",
 	"invalid-exclude":          "capture.exclude: a list; allowed: a regular expression (RE2) such as eth.*|bond0",
@@ -104,7 +104,7 @@ func TestDefaultsAreAllowed(t *testing.T) {
 // Each key of the file sets what the flag of the same name sets.
 func TestFileAndFlagsSayTheSame(t *testing.T) {
 	fromFile := parse(t, "--config.file=testdata/complete.yml")
-	fromFlags := parse(t, "--capture.include=eth.*", "--capture.exclude=eth9", "--capture.epoch=1s",
+	fromFlags := parse(t, "--capture.include=eth.*", "--capture.exclude=eth9", "--capture.layer3=wg.*", "--capture.epoch=1s",
 		"--capture.memory=32MiB", "--capture.fleet=10.0.0.0/8", "--capture.fleet=2001:db8::/32",
 		"--topk.k=10", "--topk.window=30s", "--epochs.host=host-a", "--epochs.flows=500",
 		"--epochs.retention=5m", "--epochs.memory=8MiB", "--sketch.key-file=testdata/good.key")

@@ -29,6 +29,8 @@ func (c *Config) settings() []setting {
 			&c.Capture.Include, nil},
 		{"capture.exclude", "Devices not to capture on, even if included: a regular expression that matches the whole name.",
 			&c.Capture.Exclude, nil},
+		{"capture.layer3", "Devices without Ethernet to capture on, if included: tun, WireGuard, PPP, or lo; a regular expression that matches the whole name.",
+			&c.Capture.Layer3, nil},
 		{"capture.epoch", "How often the kernel's counters are drained.",
 			&c.Capture.Epoch, within(&c.Capture.Epoch, duration(100*time.Millisecond), duration(10*time.Second))},
 		{"capture.memory", "Memory for flow caches, ring buffer and flow table, on all CPUs together.",

@@ -12,24 +12,40 @@ import (
 var offloads = []struct {
 	name    string
 	command uint32
+	on      uint32
 }{
-	{"generic receive offload", unix.ETHTOOL_SGRO},
-	{"TCP segmentation offload", unix.ETHTOOL_STSO},
-	{"generic segmentation offload", unix.ETHTOOL_SGSO},
-	{"transmit checksums", unix.ETHTOOL_STXCSUM},
-	{"receive checksums", unix.ETHTOOL_SRXCSUM},
-	{"scatter-gather", unix.ETHTOOL_SSG},
+	{"generic receive offload", unix.ETHTOOL_SGRO, 1},
+	{"TCP segmentation offload", unix.ETHTOOL_STSO, 1},
+	{"generic segmentation offload", unix.ETHTOOL_SGSO, 1},
+	{"transmit checksums", unix.ETHTOOL_STXCSUM, 1},
+	{"receive checksums", unix.ETHTOOL_SRXCSUM, 1},
+	{"scatter-gather", unix.ETHTOOL_SSG, 1},
+	{"VLAN tags in metadata", unix.ETHTOOL_SFLAGS, flagTransmitVLAN | flagReceiveVLAN},
 }
 
+// Flags of ETHTOOL_SFLAGS (linux/ethtool.h, ETH_FLAG_*).
+const (
+	flagTransmitVLAN = 1 << 7
+	flagReceiveVLAN  = 1 << 8
+)
+
 // offloadsOff turns the device's offloads off. It runs in its namespace.
-func offloadsOff(device string) error {
+func offloadsOff(device string) error { return SetOffloads(device, false) }
+
+// SetOffloads turns all offloads of a device of the calling thread's namespace on or
+// off.
+func SetOffloads(device string, on bool) error {
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open a socket for ethtool: %w", err)
 	}
 	defer unix.Close(socket)
 	for _, o := range offloads {
-		if err := ethtoolSet(socket, device, o.command, 0); err != nil {
+		value := uint32(0)
+		if on {
+			value = o.on
+		}
+		if err := ethtoolSet(socket, device, o.command, value); err != nil {
 			return fmt.Errorf("%s: set %s: %w", device, o.name, err)
 		}
 	}

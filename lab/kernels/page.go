@@ -1,0 +1,3 @@
+package main
+
+func (c *configuration) compare(done []*results) error { return nil }
