@@ -76,6 +76,3 @@ func (l *Layout) cpuSlots() int { return l.Sets*waysPerSet + stageSlots }
 
 // cacheSlots is the number of slots of all CPUs in one half.
 func (l *Layout) cacheSlots() int { return l.CPUs * l.cpuSlots() }
-
-// halfCounters is the number of counters of all CPUs in one half.
-func (l *Layout) halfCounters() int { return l.CPUs * l.points() }
