@@ -71,17 +71,22 @@ kernel-programs: go
 	@$(GOBUILD) -o bin/kernels/tma-exporter ./exporter
 	@go build -o bin/kernels/kernels ./lab/kernels
 
+.PHONY: bench-capture
+bench-capture: root go ## What the kernel program costs a packet, beside other stores of flows
+	@$(GOBUILD) -o bin/bench-capture ./benchmark/capture
+	@bin/bench-capture --json=bin/bench-capture.json
+
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || \
 		{ echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }
 	@go vet ./...
 	@go tool staticcheck ./...
-	@clang-format-19 --dry-run -Werror bpf/*.c bpf/*.h
+	@clang-format-19 --dry-run -Werror $$(git ls-files '*.c' '*.h')
 
 .PHONY: generate
 generate: go test-packages ## The BPF object and the wire format's Go code
-	@go generate ./bpf ./internal/epoch
+	@go generate ./bpf ./benchmark/... ./internal/epoch
 
 # Up to date if nothing changed since the comparison succeeded.
 bin/generated: $(wildcard bpf/*) $(wildcard internal/epoch/*.proto internal/epoch/epochpb/*) | go test-packages

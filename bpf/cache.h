@@ -17,15 +17,21 @@
 #include "section.h"
 #include "types.h"
 
-static __always_inline bool holds(const struct slot *slot, const word *words, __u64 hash)
+static __always_inline bool holds(const struct slot *slot, const word *words)
 {
 	const word *key = (const word *)&slot->key;
-	__u64 difference = slot->hash ^ hash;
+	__u64 difference = 0;
 
 #pragma unroll
 	for (int i = 0; i < (int)KEY_WORDS; i++)
 		difference |= key[i] ^ words[i];
 	return !difference && slot->packets;
+}
+
+static __always_inline void count_slot(struct slot *slot, const struct count *count)
+{
+	slot->packets += count->packets;
+	slot->bytes += count->bytes;
 }
 
 static __always_inline void fill(struct slot *slot, const word *words, __u64 hash, const struct count *count)
@@ -40,60 +46,47 @@ static __always_inline void fill(struct slot *slot, const word *words, __u64 has
 	slot->hash = hash;
 }
 
-static __always_inline struct set *set_of(__u64 hash, __u32 half, __u32 point, __u32 cpu)
+/* This CPU's table in a half. NULL only if user space set the sizes wrong. */
+static __always_inline struct set *cache_of(__u32 element)
 {
-	/* The points of one flow go to different sets: a router sees each flow at
-	 * two of them. The factor is 2^64 divided by the golden ratio.
-	 */
-	__u64 spread = hash + point * 0x9e3779b97f4a7c15ULL;
-	__u32 set = (spread >> 32) & (cache_sets - 1);
-	__u32 index = (half * possible_cpus + cpu) * cache_sets + set;
-
-	return bpf_map_lookup_elem(&cache, &index);
+	return bpf_map_lookup_elem(&cache, &element);
 }
 
-/* What leaves the cache goes to the ring buffer, or, if that is full, to the
- * remainder of the point where it was seen. Called outside the section: the ring
- * buffer has a lock.
- */
-static __always_inline void evict(struct slot *victim, __u32 cpu)
+/* Half and point, in their places in the key's last word. */
+static __always_inline word mark_of(__u32 half, __u32 point)
 {
-	struct counters *counters;
-
-	if (!bpf_ringbuf_output(&evictions, victim, sizeof(*victim), BPF_RB_NO_WAKEUP))
-		return;
-	counters = counters_of(victim->key.half, cpu, victim->key.point);
-	if (!counters)
-		return;
-	section_enter();
-	count_add(&counters->remainder, victim->packets, victim->bytes);
-	section_leave();
+	return (word)half << 40 | (word)point << 48;
 }
 
-/* Counts a packet under its key, within the section. The way with fewer bytes makes
- * room: heavy flows stay. Returns whether a flow had to leave; the victim is a copy
- * of it.
+/* The points of one flow go to different sets, next to each other: a router sees each
+ * flow at two of them. The upper 16 bits of
+ * the hash, which are its best ones, say which; there are no more sets.
  */
-static __always_inline bool cache_count(struct set *set, const word *words, __u64 hash, const struct count *count,
-					struct slot *victim)
+static __always_inline struct set *set_of(struct set *sets, __u64 product, word mark)
 {
-	struct slot *slot;
+	return &sets[(product + mark) >> 48 & (cache_sets - 1)];
+}
 
-	slot = &set->ways[0];
-	if (holds(slot, words, hash)) {
-		slot->packets += count->packets;
-		slot->bytes += count->bytes;
-		return false;
+/* Where a flow has to leave for a new one: the way with fewer bytes, so that heavy
+ * flows stay.
+ */
+static __always_inline struct slot *weaker(struct set *set)
+{
+	struct slot *first = &set->ways[0], *second = &set->ways[1];
+
+	return !first->packets || (second->packets && first->bytes <= second->bytes) ? first : second;
+}
+
+/* Counts a packet under its key if its flow is in the set. */
+static __always_inline bool hit(struct set *set, const word *words, const struct count *count)
+{
+	if (holds(&set->ways[0], words)) {
+		count_slot(&set->ways[0], count);
+		return true;
 	}
-	slot = &set->ways[1];
-	if (holds(slot, words, hash)) {
-		slot->packets += count->packets;
-		slot->bytes += count->bytes;
-		return false;
+	if (holds(&set->ways[1], words)) {
+		count_slot(&set->ways[1], count);
+		return true;
 	}
-	if (!set->ways[0].packets || (slot->packets && set->ways[0].bytes <= slot->bytes))
-		slot = &set->ways[0];
-	*victim = *slot;
-	fill(slot, words, hash, count);
-	return victim->packets;
+	return false;
 }

@@ -62,6 +62,13 @@ type CaptureSlot struct {
 	Hash    uint64
 }
 
+type CaptureStage struct {
+	_        structs.HostLayout
+	Slots    [16]CaptureSlot
+	Next     uint64
+	Reserved [15]uint64
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -76,11 +83,14 @@ const (
 	CaptureProgCaptureIngress = "capture_ingress"
 	CaptureVarActiveHalf      = "active_half"
 	CaptureVarCacheSets       = "cache_sets"
+	CaptureVarCountersType    = "counters_type"
 	CaptureVarPoints          = "points"
 	CaptureVarPossibleCpus    = "possible_cpus"
 	CaptureVarPreemptRt       = "preempt_rt"
 	CaptureVarReasonType      = "reason_type"
 	CaptureVarSeed            = "seed"
+	CaptureVarSetType         = "set_type"
+	CaptureVarStageType       = "stage_type"
 )
 
 // LoadCapture returns the embedded CollectionSpec for Capture.
@@ -147,11 +157,14 @@ type CaptureMapSpecs struct {
 type CaptureVariableSpecs struct {
 	ActiveHalf   *ebpf.VariableSpec `ebpf:"active_half"`
 	CacheSets    *ebpf.VariableSpec `ebpf:"cache_sets"`
+	CountersType *ebpf.VariableSpec `ebpf:"counters_type"`
 	Points       *ebpf.VariableSpec `ebpf:"points"`
 	PossibleCpus *ebpf.VariableSpec `ebpf:"possible_cpus"`
 	PreemptRt    *ebpf.VariableSpec `ebpf:"preempt_rt"`
 	ReasonType   *ebpf.VariableSpec `ebpf:"reason_type"`
 	Seed         *ebpf.VariableSpec `ebpf:"seed"`
+	SetType      *ebpf.VariableSpec `ebpf:"set_type"`
+	StageType    *ebpf.VariableSpec `ebpf:"stage_type"`
 }
 
 // CaptureObjects contains all objects after they have been loaded into the kernel.
@@ -199,11 +212,14 @@ func (m *CaptureMaps) Close() error {
 type CaptureVariables struct {
 	ActiveHalf   *ebpf.Variable `ebpf:"active_half"`
 	CacheSets    *ebpf.Variable `ebpf:"cache_sets"`
+	CountersType *ebpf.Variable `ebpf:"counters_type"`
 	Points       *ebpf.Variable `ebpf:"points"`
 	PossibleCpus *ebpf.Variable `ebpf:"possible_cpus"`
 	PreemptRt    *ebpf.Variable `ebpf:"preempt_rt"`
 	ReasonType   *ebpf.Variable `ebpf:"reason_type"`
 	Seed         *ebpf.Variable `ebpf:"seed"`
+	SetType      *ebpf.Variable `ebpf:"set_type"`
+	StageType    *ebpf.Variable `ebpf:"stage_type"`
 }
 
 // CapturePrograms contains all programs after they have been loaded into the kernel.

@@ -15,12 +15,18 @@ static __always_inline void count_add(struct count *to, __u64 packets, __u64 byt
 	to->bytes += bytes;
 }
 
-/* The counters of this CPU. NULL only if user space set the sizes wrong. */
-static __always_inline struct counters *counters_of(__u32 half, __u32 cpu, __u32 point)
+/* Which element of the cache and of point_counters is this CPU's in a half. */
+static __always_inline __u32 element_of(__u32 half, __u32 cpu)
 {
-	__u32 index = (half * possible_cpus + cpu) * points + point;
+	return half * possible_cpus + cpu;
+}
 
-	return bpf_map_lookup_elem(&point_counters, &index);
+/* The counters of a point, NULL only if user space set the sizes wrong. */
+static __always_inline struct counters *counters_of(__u32 element, __u32 point)
+{
+	struct counters *counters = bpf_map_lookup_elem(&point_counters, &element);
+
+	return counters && point < points ? &counters[point] : NULL;
 }
 
 /* A function of its own: merged with the lookup in the array, neither would be

@@ -4,4 +4,4 @@
 // that building needs no clang.
 package bpf
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type count -type key -type slot -type set -type counters -type reason Capture tma.bpf.c -- -O2 -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu -mcpu=v3 -Wall -Wextra -Wpadded -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target bpfel -go-package bpf -type count -type key -type slot -type set -type stage -type counters -type reason Capture tma.bpf.c -- -O2 -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu -mcpu=v3 -Wall -Wextra -Wpadded -Werror

@@ -10,31 +10,35 @@
 /* Devices with an index below this are found by an array, others by a hash. */
 #define DIRECT_DEVICES 65536
 
-/* The flow cache: two halves, in each a table for every possible CPU, in each
- * the knob cache_sets sets. A plain array and not a per-CPU one, because user
- * space reads and clears the idle half by mmap. max_entries is set at load from
+/* The flow cache: an element for each half and possible CPU, in that order of
+ * significance, which is a table of the knob cache_sets sets (struct set) and behind
+ * them the stage of what left them (struct stage). A plain
+ * array and not a per-CPU one, because user space reads and clears the idle half by
+ * mmap. One element a CPU, because its lookup then needs nothing of the packet; the
+ * set in it costs a shift and a sum. value_size and max_entries are set at load from
  * the memory budget.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct set);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct set) + sizeof(struct stage));
 } cache SEC(".maps");
 
-/* Counters by half, CPU and point, in that order of significance. max_entries is
- * set at load: 2 x possible CPUs x the knob points.
+/* Counters (struct counters) of the knob points points, by half and possible CPU as
+ * the cache. value_size and max_entries are set at load.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counters);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, 2 * sizeof(struct counters));
 } point_counters SEC(".maps");
 
-/* Evicted slots. User space polls it, so nothing is woken. The size, a power of
+/* Evicted slots; a record is one or STAGE_SLOTS of them, and those without packets
+ * are empty. User space polls it, so nothing is woken. The size, a power of
  * two of pages, is set at load from the memory budget.
  */
 struct {

@@ -133,26 +133,32 @@ static __always_inline bool parse_plain_ipv6(const void *data, struct tuple *tup
 	return true;
 }
 
-/* Fills the tuple of a packet that is plain and whose headers are in the linear part;
- * leaves it alone and returns false if it isn't, or they aren't.
+enum plain {
+	PLAIN_NOT,
+	PLAIN_IPV4,
+	PLAIN_IPV6,
+};
+
+/* Fills the tuple of a packet that is plain and whose headers are in the linear part,
+ * and says what it is; leaves it alone if it isn't, or they aren't.
  */
-static __always_inline bool parse_plain(struct __sk_buff *skb, struct tuple *tuple)
+static __always_inline enum plain parse_plain(struct __sk_buff *skb, struct tuple *tuple)
 {
 	const void *data = (const void *)(long)skb->data;
 	const void *end = (const void *)(long)skb->data_end;
 	__be16 type;
 
 	if (data + ETH_HLEN + sizeof(struct iphdr) + PORTS_SIZE > end)
-		return false;
+		return PLAIN_NOT;
 	/* struct ethhdr is packed: the compiler would load its fields bytewise. */
 	type = *(const __be16 *)(data + ETHERTYPE_OFFSET);
 	if (type == bpf_htons(ETH_P_IP))
-		return parse_plain_ipv4(data, tuple);
+		return parse_plain_ipv4(data, tuple) ? PLAIN_IPV4 : PLAIN_NOT;
 	if (data + ETH_HLEN + sizeof(struct ipv6hdr) + PORTS_SIZE > end)
-		return false;
+		return PLAIN_NOT;
 	if (type == bpf_htons(ETH_P_IPV6))
-		return parse_plain_ipv6(data, tuple);
-	return false;
+		return parse_plain_ipv6(data, tuple) ? PLAIN_IPV6 : PLAIN_NOT;
+	return PLAIN_NOT;
 }
 
 /* Copies a header that has to end at or before the given offset;
@@ -359,7 +365,7 @@ static __always_inline enum reason parse(struct __sk_buff *skb, bool layer3, str
 	struct tuple found = {};
 	__u32 reason;
 
-	if (!layer3 && parse_plain(skb, tuple))
+	if (!layer3 && parse_plain(skb, tuple) != PLAIN_NOT)
 		return REASON_NONE;
 	reason = parse_frame(skb, 0, layer3, &found);
 	/* The compiler knows what a global function returns, the verifier doesn't. */

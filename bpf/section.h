@@ -20,12 +20,18 @@ extern void bpf_preempt_enable(void) __ksym __weak;
 
 static __always_inline void section_enter(void)
 {
-	if (preempt_rt && bpf_preempt_disable)
+	if (!preempt_rt)
+		return;
+	barrier(); /* one condition after the other: behind the first all is removed */
+	if (bpf_preempt_disable)
 		bpf_preempt_disable();
 }
 
 static __always_inline void section_leave(void)
 {
-	if (preempt_rt && bpf_preempt_enable)
+	if (!preempt_rt)
+		return;
+	barrier();
+	if (bpf_preempt_enable)
 		bpf_preempt_enable();
 }

@@ -67,6 +67,18 @@ struct set {
 	struct slot ways[2];
 };
 
+/* How many evicted slots make a record of the ring buffer. */
+#define STAGE_SLOTS 16
+
+/* Behind the sets of a CPU's half: what has left them and isn't in the ring buffer
+ * yet. User space reads and clears it with the sets.
+ */
+struct stage {
+	struct slot slots[STAGE_SLOTS];
+	__u64 next;	    /* ever increasing; its remainder is the index of the slot to fill */
+	__u64 reserved[15]; /* to user space the stage is slots, these ones empty */
+};
+
 struct count {
 	__u64 packets;
 	__u64 bytes;

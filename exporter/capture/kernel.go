@@ -48,8 +48,9 @@ func loadKernel(layout Layout) (*kernel, error) {
 
 // configure sets map sizes and constants.
 func configure(spec *ebpf.CollectionSpec, layout Layout) error {
-	spec.Maps[bpf.CaptureMapCache].MaxEntries = uint32(2 * layout.CPUs * layout.Sets)
-	spec.Maps[bpf.CaptureMapPointCounters].MaxEntries = uint32(2 * layout.halfCounters())
+	cache, counters := spec.Maps[bpf.CaptureMapCache], spec.Maps[bpf.CaptureMapPointCounters]
+	cache.MaxEntries, cache.ValueSize = uint32(2*layout.CPUs), uint32(layout.cpuSlots())*uint32(unsafe.Sizeof(bpf.CaptureSlot{}))
+	counters.MaxEntries, counters.ValueSize = uint32(2*layout.CPUs), uint32(layout.points())*uint32(unsafe.Sizeof(bpf.CaptureCounters{}))
 	spec.Maps[bpf.CaptureMapEvictions].MaxEntries = uint32(layout.RingBytes)
 	var seed [5]uint64
 	if err := binary.Read(rand.Reader, binary.NativeEndian, &seed); err != nil {

@@ -68,8 +68,11 @@ func floorPowerOfTwo(n int) int {
 // points is the number of observation points, two for each device.
 func (l *Layout) points() int { return 2 * l.Devices }
 
-// cacheSlots is the number of slots of all CPUs in one half.
-func (l *Layout) cacheSlots() int { return l.CPUs * l.Sets * waysPerSet }
+// stageSlots is the size of what is behind the sets of a CPU's half, in slots.
+const stageSlots = int(unsafe.Sizeof(bpf.CaptureStage{}) / unsafe.Sizeof(bpf.CaptureSlot{}))
 
-// halfCounters is the number of counters of all CPUs in one half.
-func (l *Layout) halfCounters() int { return l.CPUs * l.points() }
+// cpuSlots is the number of slots of one CPU in one half.
+func (l *Layout) cpuSlots() int { return l.Sets*waysPerSet + stageSlots }
+
+// cacheSlots is the number of slots of all CPUs in one half.
+func (l *Layout) cacheSlots() int { return l.CPUs * l.cpuSlots() }

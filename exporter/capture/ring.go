@@ -33,7 +33,7 @@ const (
 	ringLengthMask = ringDiscard - 1
 )
 
-// openRing maps a ring buffer whose records are slots.
+// openRing maps a ring buffer whose records are of slots.
 func openRing(m *ebpf.Map) (*ring, error) {
 	page, size := os.Getpagesize(), int(m.MaxEntries())
 	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
@@ -53,8 +53,8 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	}, nil
 }
 
-// drain hands each record to take, up to what had been produced when it began.
-// A record is the kernel's memory and valid only during the call.
+// drain hands each evicted slot to take, up to what had been produced when it began.
+// A slot is the kernel's memory and valid only during the call.
 func (r *ring) drain(take func(*bpf.CaptureSlot)) {
 	position, end := r.consumer.Load(), r.producer.Load()
 	for position < end {
@@ -63,11 +63,22 @@ func (r *ring) drain(take func(*bpf.CaptureSlot)) {
 			break // still being written; the next drain takes it
 		}
 		if length&ringDiscard == 0 {
-			take((*bpf.CaptureSlot)(unsafe.Pointer(&r.data[position&r.mask+ringHeader])))
+			for slots := r.record(position, length); len(slots) > 0; slots = slots[1:] {
+				if slots[0].Packets != 0 {
+					take(&slots[0])
+				}
+			}
 		}
 		position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
 	}
 	r.consumer.Store(position)
+}
+
+// record returns the slots of the record at a position; those without packets are
+// empty.
+func (r *ring) record(position uint64, length uint32) []bpf.CaptureSlot {
+	first := (*bpf.CaptureSlot)(unsafe.Pointer(&r.data[position&r.mask+ringHeader]))
+	return unsafe.Slice(first, length/uint32(unsafe.Sizeof(*first)))
 }
 
 func (r *ring) close() error {
