@@ -91,6 +91,10 @@ func newLedger(layout Layout, key siphash.Key) *fold.Ledger {
 // Attachments lists where the program is attached. Safe for concurrent use.
 func (c *Capture) Attachments() []Attachment { return c.devices.attachments() }
 
+// Reload takes over Include, Exclude and Fleet of a configuration while Run runs.
+// Where the program stays attached no packet is missed. Safe for concurrent use.
+func (c *Capture) Reload(config Config) error { return c.devices.reload(config) }
+
 // Close detaches and unloads the program.
 func (c *Capture) Close() error { return errors.Join(c.devices.close(), c.kernel.close()) }
 
@@ -104,19 +108,22 @@ type Sink func(e *epoch.Epoch, drain time.Duration)
 func (c *Capture) Run(ctx context.Context, sink Sink) error {
 	watching, stop := context.WithCancel(context.Background())
 	defer stop()
-	if err := c.devices.start(watching); err != nil {
-		return err
-	}
+	// Attaching and detaching take seconds with many devices, in which more and
+	// more is counted.
+	detached := make(chan error, 1)
+	go func() { detached <- c.devices.run(watching) }()
 	poll := time.NewTicker(min(pollInterval, c.config.Epoch/4))
 	defer poll.Stop()
 	c.start = time.Now()
 	next := c.boundary(c.start)
+	ending := ctx.Done()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-ending:
 			stop()
-			c.devices.detach()
-			return c.endEpoch(sink)
+			ending = nil
+		case err := <-detached:
+			return errors.Join(err, c.endEpoch(sink))
 		case now := <-poll.C:
 			if !now.Before(next) {
 				if err := c.endEpoch(sink); err != nil {

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -17,17 +18,12 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
-const (
-	// resyncInterval is how often the interfaces are listed without an event, in
-	// case one was lost.
-	resyncInterval = 10 * time.Second
-	// settleInterval is how long events are gathered before the interfaces are
-	// listed: many come at a time.
-	settleInterval = 20 * time.Millisecond
-	// restEpochs is for how many epochs the number of a device that is gone isn't
-	// given to another one: until all that was counted under it is booked.
-	restEpochs = 4
-)
+// restEpochs is for how many epochs the number of a device that is gone isn't
+// given to another one: until all that was counted under it is booked.
+const restEpochs = 4
+
+// ethernetEncap is what netlink calls Ethernet.
+const ethernetEncap = "ether"
 
 // unknownDevice is the name of number 0: devices beyond Layout.Devices.
 const unknownDevice = "other"
@@ -45,7 +41,7 @@ type device struct {
 	index  int // the kernel's
 	number int // its points are twice this, and one more
 	kind   string
-	hooks  []hook // by direction
+	hooks  []hook // by direction; none while they are attached
 	gone   int    // epochs since it went; 0: it is there
 }
 
@@ -53,15 +49,16 @@ type device struct {
 // namespace, and knows the host's addresses.
 type devices struct {
 	kernel *kernel
-	config Config
 	logger *slog.Logger
-	done   sync.WaitGroup
 
-	mu       sync.Mutex
+	syncing  sync.Mutex // held while hooks change; never taken under mu
+	mu       sync.Mutex // of what is below
+	config   Config
 	byIndex  map[int]*device
 	byNumber []*device // nil: free
 	networks []netip.Prefix
 	failed   map[string]bool // devices whose failure to attach was logged
+	ended    bool            // nothing is attached any more
 }
 
 func newDevices(k *kernel, config Config, logger *slog.Logger) *devices {
@@ -75,120 +72,80 @@ func newDevices(k *kernel, config Config, logger *slog.Logger) *devices {
 	}
 }
 
-// start attaches to the interfaces that there are and follows changes until the
-// context ends.
-func (d *devices) start(ctx context.Context) error {
+// run attaches to the interfaces that there are, follows changes until the context
+// ends, and detaches.
+func (d *devices) run(ctx context.Context) error {
 	events, err := subscribe(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.sync(); err != nil {
-		return err
+	context.AfterFunc(ctx, d.end)
+	if err = d.sync(); err == nil {
+		d.follow(ctx, events)
 	}
-	d.done.Go(func() { d.follow(ctx, events) })
-	return nil
+	d.detach()
+	return err
 }
 
-// subscribe returns a channel that gets something when interfaces or addresses
-// change, until the context ends.
-func subscribe(ctx context.Context) (<-chan struct{}, error) {
-	links, addresses := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64)
-	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
-		return nil, fmt.Errorf("follow the interfaces: %w", err)
-	}
-	if err := netlink.AddrSubscribe(addresses, ctx.Done()); err != nil {
-		return nil, fmt.Errorf("follow the addresses: %w", err)
-	}
-	events := make(chan struct{}, 1)
-	go func() {
-		for links != nil || addresses != nil {
-			select {
-			case _, ok := <-links:
-				if !ok {
-					links = nil
-				}
-			case _, ok := <-addresses:
-				if !ok {
-					addresses = nil
-				}
-			}
-			select {
-			case events <- struct{}{}:
-			default: // one is waiting already
-			}
-		}
-	}()
-	return events, nil
-}
-
-func (d *devices) follow(ctx context.Context, events <-chan struct{}) {
-	resync := time.NewTicker(resyncInterval)
-	defer resync.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-resync.C:
-		case <-events:
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(settleInterval):
-			}
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err := d.sync(); err != nil {
-			d.logger.Error("Listing the interfaces failed", "err", err)
-		}
-	}
+// end makes a sync that is under way the last one.
+func (d *devices) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
 }
 
 // sync attaches to matching interfaces that are new, forgets those that are gone,
-// and reads the host's addresses.
+// and reads the host's networks. Each hook costs the kernel an RCU grace period or
+// two, about 15 ms: the mutex isn't held meanwhile, the end of an epoch needs it.
 func (d *devices) sync() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
 	links, err := list(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list the interfaces: %w", err)
 	}
-	routes, err := list(localRoutes)
+	networks, err := localNetworks(links)
 	if err != nil {
-		return fmt.Errorf("list the local addresses: %w", err)
+		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.networks = localNetworks(routes)
+	d.setNetworks(networks)
 	present := map[int]bool{}
 	for _, l := range links {
 		if d.matches(l) {
 			present[l.Attrs().Index] = true
-			d.ensure(l)
 		}
 	}
-	for index, device := range d.byIndex {
-		if !present[index] {
-			d.forget(device)
+	d.forgetIf(func(known *device) bool { return !present[known.index] || !known.attached() })
+	for _, l := range links {
+		if present[l.Attrs().Index] {
+			d.ensure(l)
 		}
 	}
 	return nil
 }
 
-// list calls a netlink dump again when the kernel says that it changed meanwhile.
-func list[T any](dump func() ([]T, error)) ([]T, error) {
-	for range 5 {
-		all, err := dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return all, err
+// forgetIf forgets the devices for which the condition holds.
+func (d *devices) forgetIf(condition func(*device) bool) {
+	for _, known := range d.known() {
+		if condition(known) {
+			d.forget(known)
 		}
 	}
-	return dump()
+}
+
+// known returns the devices that are there.
+func (d *devices) known() []*device {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.byIndex))
 }
 
 // matches says whether an interface is Ethernet and meant by the configuration.
 func (d *devices) matches(l netlink.Link) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	attributes := l.Attrs()
-	if attributes.EncapType != "ether" {
+	if attributes.EncapType != ethernetEncap {
 		return false
 	}
 	if d.config.Include != nil && !d.config.Include.MatchString(attributes.Name) {
@@ -199,13 +156,15 @@ func (d *devices) matches(l netlink.Link) bool {
 
 // ensure attaches to an interface unless that is done, and takes on its name.
 func (d *devices) ensure(l netlink.Link) {
-	attributes := l.Attrs()
-	if known := d.byIndex[attributes.Index]; known != nil {
-		known.name = attributes.Name
+	device, isNew := d.register(l)
+	if !isNew {
 		return
 	}
-	device := &device{name: attributes.Name, index: attributes.Index, kind: l.Type(), number: d.freeNumber()}
-	if err := d.attach(device); err != nil {
+	hooks, err := d.attach(device)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.unregister(device)
 		if !d.failed[device.name] {
 			d.failed[device.name] = true
 			d.logger.Error("Attaching failed", "device", device.name, "err", err)
@@ -213,38 +172,67 @@ func (d *devices) ensure(l netlink.Link) {
 		return
 	}
 	delete(d.failed, device.name)
+	device.hooks = hooks
+	d.logger.Info("Attached", "device", device.name, "hook", hooks[0].kind())
+}
+
+// register gives a device that is new a number, and one that isn't its new name.
+// At the end nothing is new.
+func (d *devices) register(l netlink.Link) (known *device, isNew bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	attributes := l.Attrs()
+	if known := d.byIndex[attributes.Index]; known != nil {
+		known.name = attributes.Name
+		return known, false
+	}
+	if d.ended {
+		return nil, false
+	}
+	device := &device{name: attributes.Name, index: attributes.Index, kind: l.Type(), number: d.freeNumber()}
 	d.byIndex[device.index] = device
 	if device.number != 0 {
 		d.byNumber[device.number] = device
 	}
-	d.logger.Info("Attached", "device", device.name, "hook", device.hooks[0].kind())
+	return device, true
+}
+
+// unregister forgets a device of which nothing was counted for long.
+func (d *devices) unregister(device *device) {
+	delete(d.byIndex, device.index)
+	device.gone = 1
 }
 
 // attach announces the device to the program, then attaches it in both directions.
-func (d *devices) attach(device *device) error {
+func (d *devices) attach(device *device) ([]hook, error) {
 	if err := d.kernel.announce(device); err != nil {
-		return err
+		return nil, err
 	}
 	programs := [...]*ebpf.Program{
 		flow.Ingress: d.kernel.objects.CaptureIngress,
 		flow.Egress:  d.kernel.objects.CaptureEgress,
 	}
+	var hooks []hook
 	for direction, program := range programs {
 		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact)
 		if err != nil {
-			return errors.Join(err, device.detach())
+			return nil, errors.Join(err, closeHooks(hooks))
 		}
-		device.hooks = append(device.hooks, h)
+		hooks = append(hooks, h)
 	}
-	return nil
+	return hooks, nil
 }
 
-func (d *device) detach() error {
+// attached tells whether the programs still see the packets of the device.
+func (d *device) attached() bool {
+	return !slices.ContainsFunc(d.hooks, func(h hook) bool { return !h.attached(d.index) })
+}
+
+func closeHooks(hooks []hook) error {
 	var all []error
-	for _, h := range d.hooks {
+	for _, h := range hooks {
 		all = append(all, h.Close())
 	}
-	d.hooks = nil
 	return errors.Join(all...)
 }
 
@@ -261,22 +249,33 @@ func (d *devices) freeNumber() int {
 // forget detaches from an interface that went or doesn't match any more. Its name
 // stays for what was counted there.
 func (d *devices) forget(device *device) {
-	if err := device.detach(); err != nil {
+	d.mu.Lock()
+	hooks := device.hooks
+	device.hooks = nil
+	d.unregister(device)
+	d.mu.Unlock()
+	if err := closeHooks(hooks); err != nil {
 		d.logger.Warn("Detaching failed", "device", device.name, "err", err)
 	}
-	delete(d.byIndex, device.index)
-	device.gone = 1
 	d.logger.Info("Detached", "device", device.name)
 }
 
 // detach ends the capture on all interfaces; their names stay.
 func (d *devices) detach() {
-	d.done.Wait()
+	d.end()
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	d.forgetIf(func(*device) bool { return true })
+}
+
+// reload makes the patterns and networks of a configuration those that count, and
+// attaches and detaches accordingly. Devices that match before and after stay as
+// they are.
+func (d *devices) reload(config Config) error {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	for _, device := range d.byIndex {
-		d.forget(device)
-	}
+	d.config.Include, d.config.Exclude, d.config.Fleet = config.Include, config.Exclude, config.Fleet
+	d.mu.Unlock()
+	return d.sync()
 }
 
 func (d *devices) close() error {
