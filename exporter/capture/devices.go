@@ -49,6 +49,7 @@ type device struct {
 // namespace, and knows the host's addresses.
 type devices struct {
 	kernel *kernel
+	pinned *pinned // nil without a pin path
 	logger *slog.Logger
 
 	syncing  sync.Mutex // held while hooks change; never taken under mu
@@ -58,18 +59,27 @@ type devices struct {
 	byNumber []*device // nil: free
 	networks []netip.Prefix
 	failed   map[string]bool // devices whose failure to attach was logged
+	synced   bool            // attached to all devices that there were at first
 	ended    bool            // nothing is attached any more
 }
 
-func newDevices(k *kernel, config Config, logger *slog.Logger) *devices {
-	return &devices{
+// newDevices knows, as gone ones, the devices of an earlier run that is taken over.
+func newDevices(k *kernel, config Config, p *pinned, logger *slog.Logger) *devices {
+	d := &devices{
 		kernel:   k,
+		pinned:   p,
 		config:   config,
 		logger:   logger,
 		byIndex:  map[int]*device{},
 		byNumber: make([]*device, k.layout.Devices),
 		failed:   map[string]bool{},
 	}
+	if p != nil {
+		for _, r := range p.current.journal.recorded() {
+			d.byNumber[r.number] = r
+		}
+	}
+	return d
 }
 
 // run attaches to the interfaces that there are, follows changes until the context
@@ -121,7 +131,20 @@ func (d *devices) sync() error {
 			d.ensure(l)
 		}
 	}
+	d.afterSync()
 	return nil
+}
+
+// afterSync ends what is left of an earlier run, when it is known what isn't wanted
+// of that.
+func (d *devices) afterSync() {
+	d.mu.Lock()
+	first := !d.synced && !d.ended
+	d.synced = d.synced || first
+	d.mu.Unlock()
+	if first {
+		d.prune()
+	}
 }
 
 // forgetIf forgets the devices for which the condition holds.
@@ -183,18 +206,48 @@ func (d *devices) register(l netlink.Link) (known *device, isNew bool) {
 	defer d.mu.Unlock()
 	attributes := l.Attrs()
 	if known := d.byIndex[attributes.Index]; known != nil {
-		known.name = attributes.Name
+		d.rename(known, attributes.Name)
 		return known, false
 	}
 	if d.ended {
 		return nil, false
 	}
-	device := &device{name: attributes.Name, index: attributes.Index, kind: l.Type(), number: d.freeNumber()}
-	d.byIndex[device.index] = device
-	if device.number != 0 {
-		d.byNumber[device.number] = device
+	if known = d.returned(attributes.Index); known == nil {
+		known = &device{index: attributes.Index, number: d.freeNumber()}
 	}
-	return device, true
+	known.name, known.kind, known.gone = attributes.Name, l.Type(), 0
+	d.byIndex[known.index] = known
+	d.take(known)
+	return known, true
+}
+
+// returned returns the device with an index that went, or that an earlier run knew,
+// and still has its number.
+func (d *devices) returned(index int) *device {
+	for _, known := range d.byNumber {
+		if known != nil && known.index == index {
+			return known
+		}
+	}
+	return nil
+}
+
+// take gives a device its number, on record too.
+func (d *devices) take(device *device) {
+	if device.number == 0 {
+		return
+	}
+	d.byNumber[device.number] = device
+	if d.pinned != nil {
+		d.pinned.current.journal.record(device)
+	}
+}
+
+func (d *devices) rename(device *device, name string) {
+	if device.name != name {
+		device.name = name
+		d.take(device)
+	}
 }
 
 // unregister forgets a device of which nothing was counted for long.
@@ -214,13 +267,21 @@ func (d *devices) attach(device *device) ([]hook, error) {
 	}
 	var hooks []hook
 	for direction, program := range programs {
-		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact)
+		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact, d.pinPath())
 		if err != nil {
 			return nil, errors.Join(err, closeHooks(hooks))
 		}
 		hooks = append(hooks, h)
 	}
 	return hooks, nil
+}
+
+// pinPath returns where links are pinned, nil for nowhere.
+func (d *devices) pinPath() *pins {
+	if d.pinned == nil {
+		return nil
+	}
+	return d.pinned.pins
 }
 
 // attached tells whether the programs still see the packets of the device.
@@ -260,12 +321,32 @@ func (d *devices) forget(device *device) {
 	d.logger.Info("Detached", "device", device.name)
 }
 
-// detach ends the capture on all interfaces; their names stay.
+// detach ends the capture on all interfaces; their names stay. With a pin path the
+// kernel counts on for the next run.
 func (d *devices) detach() {
 	d.end()
 	d.syncing.Lock()
 	defer d.syncing.Unlock()
+	if d.pinned != nil {
+		d.keep()
+		return
+	}
 	d.forgetIf(func(*device) bool { return true })
+}
+
+// keep gives all hooks up and leaves them attached.
+func (d *devices) keep() {
+	for _, known := range d.known() {
+		d.mu.Lock()
+		hooks := known.hooks
+		known.hooks = nil
+		d.mu.Unlock()
+		for _, h := range hooks {
+			if err := h.keep(); err != nil {
+				d.logger.Warn("Giving up a hook failed", "device", known.name, "err", err)
+			}
+		}
+	}
 }
 
 // reload makes the patterns and networks of a configuration those that count, and
@@ -357,11 +438,14 @@ func deviceName(d *device) string {
 // age counts the epochs since a device went.
 func (d *devices) age(number int) {
 	device := d.byNumber[number]
-	if device == nil || device.gone == 0 {
+	if device == nil || device.gone == 0 || !d.synced {
 		return
 	}
 	if device.gone++; device.gone > restEpochs {
 		d.byNumber[number] = nil
+		if d.pinned != nil {
+			d.pinned.current.journal.erase(number)
+		}
 	}
 }
 
