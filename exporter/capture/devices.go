@@ -353,10 +353,21 @@ func (d *devices) keep() {
 // attaches and detaches accordingly. Devices that match before and after stay as
 // they are.
 func (d *devices) reload(config Config) error {
+	before := d.setPatterns(config)
+	err := d.sync()
+	if err != nil {
+		d.setPatterns(before)
+	}
+	return err
+}
+
+// setPatterns returns those that there were.
+func (d *devices) setPatterns(config Config) (before Config) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	before = d.config
 	d.config.Include, d.config.Exclude, d.config.Fleet = config.Include, config.Exclude, config.Fleet
-	d.mu.Unlock()
-	return d.sync()
+	return before
 }
 
 func (d *devices) close() error {
