@@ -27,6 +27,7 @@ type recorder struct {
 	mu       sync.Mutex
 	flows    map[flow.Key]epoch.Count
 	devices  map[string]epoch.Device // by name and direction
+	folded   epoch.Count             // by source
 	networks []netip.Prefix
 	epochs   int
 }
@@ -54,6 +55,7 @@ func (r *recorder) take(e *epoch.Epoch, _ time.Duration) {
 	if left := e.Unaccounted(flow.Source); left != (epoch.Count{}) {
 		panic(fmt.Sprintf("epoch %d: %v unaccounted", e.Sequence, left))
 	}
+	r.folded.Add(e.Folded(flow.Source))
 	r.networks = slices.Clone(e.LocalNetworks)
 	r.epochs++
 }
@@ -67,7 +69,10 @@ func (r *recorder) total(device string, d flow.Direction) epoch.Count {
 // start runs a capture in the namespace of the process until stop is called.
 func start(t *testing.T, config Config) (c *Capture, seen *recorder, stop func()) {
 	t.Helper()
-	config.Epoch, config.Memory, config.Host = 100*time.Millisecond, 16<<20, "test"
+	config.Epoch, config.Host = 100*time.Millisecond, "test"
+	if config.Memory == 0 {
+		config.Memory = 16 << 20
+	}
 	c, err := New(config, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
@@ -370,7 +375,8 @@ func addTap(t *testing.T, name string) {
 // addBridge makes a bridge with ports.
 func addBridge(t *testing.T, name string, ports ...string) {
 	t.Helper()
-	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}}))
+	snooping := false // it would ask hosts for their multicast groups
+	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: name}, MulticastSnooping: &snooping}))
 	bridge := linkByName(t, name)
 	must(t, netlink.LinkSetIP6AddrGenMode(bridge, nl.IN6_ADDR_GEN_MODE_NONE))
 	for _, port := range ports {
