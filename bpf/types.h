@@ -84,8 +84,8 @@ struct count {
 	__u64 bytes;
 };
 
-/* What one CPU counted at one point in one half; never cleared, so that user
- * space takes differences and a restart loses nothing.
+/* What one CPU counted at one point in one half. User space clears it, as the
+ * slots, when the epoch is committed: until then a restart can make it again.
  */
 struct counters {
 	struct count total;	/* every packet that the hook saw */

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
 )
 
@@ -24,12 +25,23 @@ func run(args []string) int {
 	case err != nil:
 	case options.CheckOnly:
 		fmt.Println("tma-exporter: the configuration is right")
+	case options.Command == config.CommandDetach:
+		err = detach(options.Config.Capture.PinPath)
 	default:
-		err = serve(ctx, options)
+		err = serve(ctx, args, options)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tma-exporter:", err)
 		return 1
 	}
 	return 0
+}
+
+// detach says in one line what it did.
+func detach(path string) error {
+	devices, err := capture.Detach(path)
+	if err == nil {
+		fmt.Printf("tma-exporter: detached from %d devices, nothing is pinned under %s\n", devices, path)
+	}
+	return err
 }

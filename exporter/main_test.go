@@ -48,7 +48,7 @@ func program(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func TestWrongConfigurationIsOneLine(t *testing.T) {
 	for _, test := range []struct{ args, want string }{
 		{"--config.file=config/testdata/invalid-unknown-key.yml",
-			"tma-exporter: config/testdata/invalid-unknown-key.yml: capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory\n"},
+			"tma-exporter: config/testdata/invalid-unknown-key.yml: capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory, pin_path\n"},
 		{"--capture.epoch=1", "tma-exporter: --capture.epoch: \"1\" isn't a duration; allowed: a duration such as 500ms, 15s or 1h\n"},
 		{"--capture.include=(", "tma-exporter: --capture.include: \"(\" isn't a regular expression (missing closing ): `(`); allowed: a regular expression (RE2) such as eth.*|bond0\n"},
 	} {
@@ -74,10 +74,11 @@ func TestWhatIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWindows(&options.Config, func() []capture.Attachment {
+	w := newWindows(&options.Config)
+	w.attachments = func() []capture.Attachment {
 		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
-	})
-	handler, err := w.handler(options)
+	}
+	handler, err := w.handler(options, newReloader(nil, &options.Config, nil, w.history, promslog.NewNopLogger()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +118,7 @@ func TestWhatIsServed(t *testing.T) {
 			`tma_capture_bytes_total{device="eth0",direction="egress"} 15000`,
 			`tma_service_bytes_per_second{port="443",protocol="tcp",service="https"} 15000`,
 			`tma_capture_attached{device="eth0",direction="egress",hook="tcx"} 1`,
+			"tma_config_last_reload_successful 1",
 			"tma_build_info{", "go_goroutines ", "process_resident_memory_bytes ",
 		}},
 	} {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -39,27 +38,31 @@ const (
 	maxScrapes      = 8 // at once
 )
 
-// serve captures and serves until the context ends.
-func serve(ctx context.Context, o *config.Options) error {
+// serve captures and serves until the context ends. The arguments are read again for
+// a reload.
+func serve(ctx context.Context, args []string, o *config.Options) error {
 	logger := promslog.New(o.Log)
 	logger.Info("Starting tma-exporter", "version", version.Info())
-	source, err := newCapture(&o.Config, logger)
+	w := newWindows(&o.Config)
+	source, err := newCapture(&o.Config, w.encode, logger)
 	if err != nil {
 		return err
 	}
 	defer source.Close()
-	w := newWindows(&o.Config, source.Attachments)
-	handler, err := w.handler(o)
+	w.attach(source)
+	reload := newReloader(args, &o.Config, source, w.history, logger)
+	handler, err := w.handler(o, reload)
 	if err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx, w.sink(logger)) })
+	group.Go(func() error { return reload.onSignal(ctx) })
 	serveWeb(ctx, group, handler, o.Web, logger)
 	return group.Wait()
 }
 
-func newCapture(c *config.Config, logger *slog.Logger) (*capture.Capture, error) {
+func newCapture(c *config.Config, encode func(*epoch.Epoch) ([]byte, error), logger *slog.Logger) (*capture.Capture, error) {
 	key, secret, err := c.Sketch.Key()
 	if err != nil {
 		return nil, err
@@ -74,14 +77,17 @@ func newCapture(c *config.Config, logger *slog.Logger) (*capture.Capture, error)
 		}
 	}
 	return capture.New(capture.Config{
-		Include: c.Capture.Include.Regexp,
-		Exclude: c.Capture.Exclude.Regexp,
-		Layer3:  c.Capture.Layer3.Regexp,
-		Epoch:   time.Duration(c.Capture.Epoch),
-		Memory:  uint64(c.Capture.Memory),
-		Fleet:   c.Capture.FleetPrefixes(),
-		Host:    host,
-		Key:     key,
+		Include:       c.Capture.Include.Regexp,
+		Exclude:       c.Capture.Exclude.Regexp,
+		Layer3:        c.Capture.Layer3.Regexp,
+		Epoch:         time.Duration(c.Capture.Epoch),
+		Memory:        uint64(c.Capture.Memory),
+		Fleet:         c.Capture.FleetPrefixes(),
+		Host:          host,
+		Key:           key,
+		PinPath:       c.Capture.PinPath,
+		Encode:        encode,
+		JournalMemory: uint64(c.Epochs.Memory),
 	}, logger)
 }
 
@@ -91,21 +97,19 @@ type windows struct {
 	topk        *window.TopK
 	cardinality *window.Cardinality
 	collector   *collector.Collector
+	attachments func() []capture.Attachment
+	boot        [16]byte
+	message     []byte // of the epoch that is being handed over, if it was encoded
 }
 
-func newWindows(c *config.Config, attachments func() []capture.Attachment) *windows {
+func newWindows(c *config.Config) *windows {
 	w := &windows{
-		history: window.NewHistory(window.HistoryConfig{
-			Flows:     c.Epochs.Flows,
-			Retention: time.Duration(c.Epochs.Retention),
-			MaxBytes:  int(c.Epochs.Memory),
-			Fleet:     c.Capture.FleetPrefixes(),
-		}),
+		history:     window.NewHistory(historyConfig(c)),
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
 	}
 	w.collector = collector.New(collector.Config{
-		Attachments: attachments,
+		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
 		Start:       time.Now(),
@@ -113,10 +117,34 @@ func newWindows(c *config.Config, attachments func() []capture.Attachment) *wind
 	return w
 }
 
+func historyConfig(c *config.Config) window.HistoryConfig {
+	return window.HistoryConfig{
+		Flows:     c.Epochs.Flows,
+		Retention: time.Duration(c.Epochs.Retention),
+		MaxBytes:  int(c.Epochs.Memory),
+		Fleet:     c.Capture.FleetPrefixes(),
+	}
+}
+
+// attach connects the windows with where epochs come from: those to come, and those
+// of an earlier run.
+func (w *windows) attach(source *capture.Capture) {
+	w.attachments, w.boot = source.Attachments, source.Boot()
+	for _, kept := range source.Kept() {
+		w.history.Keep(kept.Sequence, kept.End, kept.Message)
+	}
+}
+
+// encode makes the message of an epoch, which the sink is about to get.
+func (w *windows) encode(e *epoch.Epoch) (message []byte, err error) {
+	w.message, err = w.history.Encode(e)
+	return w.message, err
+}
+
 // sink hands an epoch to everybody, those first who wait for it.
 func (w *windows) sink(logger *slog.Logger) capture.Sink {
 	return func(e *epoch.Epoch, drain time.Duration) {
-		if err := w.history.Add(e); err != nil {
+		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)
 		}
 		w.collector.Add(e, drain)
@@ -125,11 +153,20 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 	}
 }
 
+// keep keeps an epoch, which is encoded already if it is pinned.
+func (w *windows) keep(e *epoch.Epoch) error {
+	message := w.message
+	w.message = nil
+	if message == nil {
+		return w.history.Add(e)
+	}
+	w.history.Keep(e.Sequence, e.End, message)
+	return nil
+}
+
 // handler returns everything that is served.
-func (w *windows) handler(o *config.Options) (http.Handler, error) {
-	var boot [16]byte
-	rand.Read(boot[:]) // never fails
-	endpoints, err := api.New(w.history, boot)
+func (w *windows) handler(o *config.Options, reload *reloader) (http.Handler, error) {
+	endpoints, err := api.New(w.history, w.boot)
 	if err != nil {
 		return nil, err
 	}
@@ -149,16 +186,19 @@ func (w *windows) handler(o *config.Options) (http.Handler, error) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", landing)
-	mux.Handle(o.TelemetryPath, w.metrics())
+	mux.Handle(o.TelemetryPath, w.metrics(reload))
+	mux.Handle("/-/reload", reload)
 	mux.Handle("/v1/", endpoints)
 	mux.Handle("/-/", endpoints)
 	return mux, nil
 }
 
-func (w *windows) metrics() http.Handler {
+func (w *windows) metrics(reload *reloader) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		w.collector,
+		reload.succeeded,
+		reload.successTime,
 		versioncollector.NewCollector("tma"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

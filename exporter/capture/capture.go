@@ -9,6 +9,7 @@ package capture
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -36,7 +37,17 @@ type Config struct {
 	Host             string         // the name that epochs carry
 	Key              siphash.Key    // of what leaves the host
 
-	clsact bool // attach as on a kernel without tcx, for tests
+	// PinPath is a directory in a BPF file system. What is counted there goes on
+	// when the process ends, however it does, and the next run takes it over;
+	// Detach ends it. Empty: everything ends with the process.
+	PinPath string
+	// Encode makes the message of an epoch, JournalMemory bytes of which outlive
+	// the process, too. Both are needed with PinPath alone.
+	Encode        func(*epoch.Epoch) ([]byte, error)
+	JournalMemory uint64
+
+	clsact bool         // attach as on a kernel without tcx, for tests
+	at     func(moment) // called at each moment, where a test may end the run
 }
 
 // pollInterval is how often evictions are taken from the ring buffer: often enough
@@ -51,6 +62,8 @@ type Capture struct {
 	ledger   *fold.Ledger
 	totals   *totals
 	devices  *devices
+	pinned   *pinned // nil without a pin path
+	boot     [16]byte
 	half     fold.Half // that the kernel writes to
 	sequence uint64
 	start    time.Time // of the epoch
@@ -66,18 +79,48 @@ func New(config Config, logger *slog.Logger) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := loadKernel(layout)
-	if err != nil {
+	c := &Capture{config: config, logger: logger}
+	if err := c.load(layout); err != nil {
 		return nil, err
 	}
-	return &Capture{
-		config:  config,
-		logger:  logger,
-		kernel:  k,
-		ledger:  newLedger(layout, config.Key),
-		totals:  newTotals(k),
-		devices: newDevices(k, config, logger),
-	}, nil
+	c.ledger = newLedger(layout, config.Key)
+	c.totals = newTotals(c.kernel)
+	c.devices = newDevices(c.kernel, config, c.pinned, logger)
+	return c, nil
+}
+
+// load loads the program, and finds where an earlier run stopped.
+func (c *Capture) load(layout Layout) (err error) {
+	if c.config.PinPath == "" {
+		rand.Read(c.boot[:]) // never fails
+		c.start = time.Now()
+		spec, err := configuredObject(layout, randomSeed())
+		if err != nil {
+			return err
+		}
+		c.kernel, err = loadKernel(spec, layout, nil)
+		return err
+	}
+	if c.kernel, c.pinned, err = loadPinned(&c.config, layout); err != nil {
+		return err
+	}
+	j := c.pinned.current.journal
+	last := j.last()
+	c.boot, c.sequence = j.header.boot, j.header.committed.Load()
+	c.half, c.start = last.halfOf(), time.Unix(0, last.start)
+	return nil
+}
+
+// Boot identifies the run for aggregators. One that takes over from another has the
+// same, and goes on with its sequence.
+func (c *Capture) Boot() [16]byte { return c.boot }
+
+// Kept returns the epochs of earlier runs that are still there, oldest first.
+func (c *Capture) Kept() []Kept {
+	if c.pinned == nil {
+		return nil
+	}
+	return c.pinned.current.journal.kept()
 }
 
 func newLedger(layout Layout, key siphash.Key) *fold.Ledger {
@@ -92,8 +135,14 @@ func newLedger(layout Layout, key siphash.Key) *fold.Ledger {
 // Attachments lists where the program is attached. Safe for concurrent use.
 func (c *Capture) Attachments() []Attachment { return c.devices.attachments() }
 
-// Close detaches and unloads the program.
-func (c *Capture) Close() error { return errors.Join(c.devices.close(), c.kernel.close()) }
+// Reload takes over Include, Exclude, Layer3 and Fleet of a configuration while Run runs.
+// Where the program stays attached no packet is missed. Safe for concurrent use.
+func (c *Capture) Reload(config Config) error { return c.devices.reload(config) }
+
+// Close detaches and unloads the program; with a pin path it leaves both.
+func (c *Capture) Close() error {
+	return errors.Join(c.devices.close(), c.kernel.close(), c.pinned.close())
+}
 
 // Sink takes an epoch and how long it took to close. The epoch, and everything in
 // it, is valid only during the call.
@@ -105,21 +154,26 @@ type Sink func(e *epoch.Epoch, drain time.Duration)
 func (c *Capture) Run(ctx context.Context, sink Sink) error {
 	watching, stop := context.WithCancel(context.Background())
 	defer stop()
-	if err := c.devices.start(watching); err != nil {
+	if err := c.resume(sink); err != nil {
 		return err
 	}
+	// Attaching and detaching take seconds with many devices, in which more and
+	// more is counted.
+	detached := make(chan error, 1)
+	go func() { detached <- c.devices.run(watching) }()
 	poll := time.NewTicker(min(pollInterval, c.config.Epoch/4))
 	defer poll.Stop()
-	c.start = time.Now()
-	next := c.boundary(c.start)
+	next := c.boundary(time.Now())
+	ending := ctx.Done()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-ending:
 			stop()
-			c.devices.detach()
-			return c.endEpoch(sink)
+			ending = nil
+		case err := <-detached:
+			return errors.Join(err, c.endEpoch(sink))
 		case now := <-poll.C:
-			if !now.Before(next) {
+			if !now.Before(next) || c.kernel.ring.crowded() {
 				if err := c.endEpoch(sink); err != nil {
 					return err
 				}
@@ -128,6 +182,43 @@ func (c *Capture) Run(ctx context.Context, sink Sink) error {
 				c.kernel.ring.drain(c.book)
 			}
 		}
+	}
+}
+
+// resume hands over what was counted since an earlier run, as an epoch of its own.
+func (c *Capture) resume(sink Sink) error {
+	if c.pinned == nil {
+		c.start = time.Now()
+		return nil
+	}
+	if len(c.pinned.older) > 0 {
+		if err := c.devices.sync(); err != nil {
+			return err
+		}
+		if err := c.takeOver(); err != nil {
+			return err
+		}
+	}
+	return c.endEpoch(sink)
+}
+
+// moment is a point in the life of an epoch.
+type moment int
+
+// The moments at which a test ends a run.
+const (
+	swapped moment = iota
+	drained
+	booked
+	committed
+	handedOver
+	cleared
+	moments
+)
+
+func (c *Capture) reach(m moment) {
+	if c.config.at != nil {
+		c.config.at(m)
 	}
 }
 
@@ -144,24 +235,31 @@ func (c *Capture) endEpoch(sink Sink) error {
 		return err
 	}
 	c.half = 1 - idle
-	c.kernel.ring.drain(c.book)
+	c.reach(swapped)
+	c.kernel.ring.drainIdle(c.book)
+	c.reach(drained)
 	c.bookSlots(idle)
 	e := c.closeBooks(idle)
 	c.sequence++
 	e.Sequence, e.Start, e.End = c.sequence, c.start, end
 	c.start = end
+	c.reach(booked)
+	c.commit(e, idle)
+	c.reach(committed)
 	sink(e, time.Since(end))
+	c.reach(handedOver)
+	err := c.clear(idle)
+	c.reach(cleared)
 	c.ledger.Reset(idle)
-	return nil
+	return err
 }
 
-// bookSlots books and empties an idle half of the cache.
+// bookSlots books an idle half of the cache.
 func (c *Capture) bookSlots(h fold.Half) {
 	slots := c.kernel.halfSlots(h)
 	for i := range slots {
 		if slots[i].Packets != 0 {
 			c.book(&slots[i])
-			slots[i].Packets = 0
 		}
 	}
 }

@@ -58,6 +58,9 @@ func attachClsact(program *ebpf.Program, index int, direction flow.Direction) (h
 	return clsact{index, direction}, nil
 }
 
+// keep does nothing: the kernel keeps filters anyhow.
+func (clsact) keep() error { return nil }
+
 // Close removes the filter, and the qdisc if TMA made it and nobody has a filter
 // there. A device that is gone took both with it.
 func (h clsact) Close() error {

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -17,17 +18,9 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
-const (
-	// resyncInterval is how often the interfaces are listed without an event, in
-	// case one was lost.
-	resyncInterval = 10 * time.Second
-	// settleInterval is how long events are gathered before the interfaces are
-	// listed: many come at a time.
-	settleInterval = 20 * time.Millisecond
-	// restEpochs is for how many epochs the number of a device that is gone isn't
-	// given to another one: until all that was counted under it is booked.
-	restEpochs = 4
-)
+// restEpochs is for how many epochs the number of a device that is gone isn't
+// given to another one: until all that was counted under it is booked.
+const restEpochs = 4
 
 // unknownDevice is the name of number 0: devices beyond Layout.Devices.
 const unknownDevice = "other"
@@ -46,7 +39,7 @@ type device struct {
 	number int // its points are twice this, and one more
 	kind   string
 	layer3 bool   // its packets begin with the IP header
-	hooks  []hook // by direction
+	hooks  []hook // by direction; none while they are attached
 	gone   int    // epochs since it went; 0: it is there
 }
 
@@ -54,140 +47,124 @@ type device struct {
 // namespace, and knows the host's addresses.
 type devices struct {
 	kernel *kernel
-	config Config
+	pinned *pinned // nil without a pin path
 	logger *slog.Logger
-	done   sync.WaitGroup
 
-	mu       sync.Mutex
+	syncing  sync.Mutex // held while hooks change; never taken under mu
+	mu       sync.Mutex // of what is below
+	config   Config
 	byIndex  map[int]*device
 	byNumber []*device // nil: free
 	networks []netip.Prefix
 	failed   map[string]bool // devices whose failure to attach was logged
+	synced   bool            // attached to all devices that there were at first
+	ended    bool            // nothing is attached any more
 }
 
-func newDevices(k *kernel, config Config, logger *slog.Logger) *devices {
-	return &devices{
+// newDevices knows, as gone ones, the devices of an earlier run that is taken over.
+func newDevices(k *kernel, config Config, p *pinned, logger *slog.Logger) *devices {
+	d := &devices{
 		kernel:   k,
+		pinned:   p,
 		config:   config,
 		logger:   logger,
 		byIndex:  map[int]*device{},
 		byNumber: make([]*device, k.layout.Devices),
 		failed:   map[string]bool{},
 	}
+	if p != nil {
+		for _, r := range p.current.journal.recorded() {
+			d.byNumber[r.number] = r
+		}
+	}
+	return d
 }
 
-// start attaches to the interfaces that there are and follows changes until the
-// context ends.
-func (d *devices) start(ctx context.Context) error {
+// run attaches to the interfaces that there are, follows changes until the context
+// ends, and detaches.
+func (d *devices) run(ctx context.Context) error {
 	events, err := subscribe(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.sync(); err != nil {
-		return err
+	context.AfterFunc(ctx, d.end)
+	if err = d.sync(); err == nil {
+		d.follow(ctx, events)
 	}
-	d.done.Go(func() { d.follow(ctx, events) })
-	return nil
+	d.detach()
+	return err
 }
 
-// subscribe returns a channel that gets something when interfaces or addresses
-// change, until the context ends.
-func subscribe(ctx context.Context) (<-chan struct{}, error) {
-	links, addresses := make(chan netlink.LinkUpdate, 64), make(chan netlink.AddrUpdate, 64)
-	if err := netlink.LinkSubscribe(links, ctx.Done()); err != nil {
-		return nil, fmt.Errorf("follow the interfaces: %w", err)
-	}
-	if err := netlink.AddrSubscribe(addresses, ctx.Done()); err != nil {
-		return nil, fmt.Errorf("follow the addresses: %w", err)
-	}
-	events := make(chan struct{}, 1)
-	go func() {
-		for links != nil || addresses != nil {
-			select {
-			case _, ok := <-links:
-				if !ok {
-					links = nil
-				}
-			case _, ok := <-addresses:
-				if !ok {
-					addresses = nil
-				}
-			}
-			select {
-			case events <- struct{}{}:
-			default: // one is waiting already
-			}
-		}
-	}()
-	return events, nil
-}
-
-func (d *devices) follow(ctx context.Context, events <-chan struct{}) {
-	resync := time.NewTicker(resyncInterval)
-	defer resync.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-resync.C:
-		case <-events:
-			select {
-			case <-ctx.Done():
-				return
-			case <-time.After(settleInterval):
-			}
-		}
-		if ctx.Err() != nil {
-			return
-		}
-		if err := d.sync(); err != nil {
-			d.logger.Error("Listing the interfaces failed", "err", err)
-		}
-	}
+// end makes a sync that is under way the last one.
+func (d *devices) end() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ended = true
 }
 
 // sync attaches to matching interfaces that are new, forgets those that are gone,
-// and reads the host's addresses.
+// and reads the host's networks. Each hook costs the kernel an RCU grace period or
+// two, about 15 ms: the mutex isn't held meanwhile, the end of an epoch needs it.
 func (d *devices) sync() error {
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
 	links, err := list(netlink.LinkList)
 	if err != nil {
 		return fmt.Errorf("list the interfaces: %w", err)
 	}
-	routes, err := list(localRoutes)
+	networks, err := localNetworks(links)
 	if err != nil {
-		return fmt.Errorf("list the local addresses: %w", err)
+		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.networks = localNetworks(routes)
+	d.setNetworks(networks)
 	present := map[int]bool{}
 	for _, l := range links {
 		if d.matches(l) {
 			present[l.Attrs().Index] = true
+		}
+	}
+	d.forgetIf(func(known *device) bool { return !present[known.index] || !known.attached() })
+	for _, l := range links {
+		if present[l.Attrs().Index] {
 			d.ensure(l)
 		}
 	}
-	for index, device := range d.byIndex {
-		if !present[index] {
-			d.forget(device)
-		}
-	}
+	d.afterSync()
 	return nil
 }
 
-// list calls a netlink dump again when the kernel says that it changed meanwhile.
-func list[T any](dump func() ([]T, error)) ([]T, error) {
-	for range 5 {
-		all, err := dump()
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return all, err
+// afterSync ends what is left of an earlier run, when it is known what isn't wanted
+// of that.
+func (d *devices) afterSync() {
+	d.mu.Lock()
+	first := !d.synced && !d.ended
+	d.synced = d.synced || first
+	d.mu.Unlock()
+	if first {
+		d.prune()
+	}
+}
+
+// forgetIf forgets the devices for which the condition holds.
+func (d *devices) forgetIf(condition func(*device) bool) {
+	for _, known := range d.known() {
+		if condition(known) {
+			d.forget(known)
 		}
 	}
-	return dump()
+}
+
+// known returns the devices that are there.
+func (d *devices) known() []*device {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Collect(maps.Values(d.byIndex))
 }
 
 // matches says whether an interface is meant by the configuration.
 func (d *devices) matches(l netlink.Link) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	attributes := l.Attrs()
 	if !d.config.takesLayer(l) {
 		return false
@@ -200,13 +177,15 @@ func (d *devices) matches(l netlink.Link) bool {
 
 // ensure attaches to an interface unless that is done, and takes on its name.
 func (d *devices) ensure(l netlink.Link) {
-	attributes := l.Attrs()
-	if known := d.byIndex[attributes.Index]; known != nil {
-		known.name = attributes.Name
+	device, isNew := d.register(l)
+	if !isNew {
 		return
 	}
-	device := &device{name: attributes.Name, index: attributes.Index, kind: l.Type(), number: d.freeNumber(), layer3: isLayer3(l)}
-	if err := d.attach(device); err != nil {
+	hooks, err := d.attach(device)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.unregister(device)
 		if !d.failed[device.name] {
 			d.failed[device.name] = true
 			d.logger.Error("Attaching failed", "device", device.name, "err", err)
@@ -214,38 +193,105 @@ func (d *devices) ensure(l netlink.Link) {
 		return
 	}
 	delete(d.failed, device.name)
-	d.byIndex[device.index] = device
-	if device.number != 0 {
-		d.byNumber[device.number] = device
+	device.hooks = hooks
+	d.logger.Info("Attached", "device", device.name, "hook", hooks[0].kind())
+}
+
+// register gives a device that is new a number, and one that isn't its new name.
+// At the end nothing is new.
+func (d *devices) register(l netlink.Link) (known *device, isNew bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	attributes := l.Attrs()
+	if known := d.byIndex[attributes.Index]; known != nil {
+		d.rename(known, attributes.Name)
+		return known, false
 	}
-	d.logger.Info("Attached", "device", device.name, "hook", device.hooks[0].kind())
+	if d.ended {
+		return nil, false
+	}
+	if known = d.returned(attributes.Index); known == nil {
+		known = &device{index: attributes.Index, number: d.freeNumber()}
+	}
+	known.name, known.kind, known.layer3, known.gone = attributes.Name, l.Type(), isLayer3(l), 0
+	d.byIndex[known.index] = known
+	d.take(known)
+	return known, true
+}
+
+// returned returns the device with an index that went, or that an earlier run knew,
+// and still has its number.
+func (d *devices) returned(index int) *device {
+	for _, known := range d.byNumber {
+		if known != nil && known.index == index {
+			return known
+		}
+	}
+	return nil
+}
+
+// take gives a device its number, on record too.
+func (d *devices) take(device *device) {
+	if device.number == 0 {
+		return
+	}
+	d.byNumber[device.number] = device
+	if d.pinned != nil {
+		d.pinned.current.journal.record(device)
+	}
+}
+
+func (d *devices) rename(device *device, name string) {
+	if device.name != name {
+		device.name = name
+		d.take(device)
+	}
+}
+
+// unregister forgets a device of which nothing was counted for long.
+func (d *devices) unregister(device *device) {
+	delete(d.byIndex, device.index)
+	device.gone = 1
 }
 
 // attach announces the device to the program, then attaches it in both directions.
-func (d *devices) attach(device *device) error {
+func (d *devices) attach(device *device) ([]hook, error) {
 	if err := d.kernel.announce(device); err != nil {
-		return err
+		return nil, err
 	}
 	programs := [...]*ebpf.Program{
 		flow.Ingress: d.kernel.objects.CaptureIngress,
 		flow.Egress:  d.kernel.objects.CaptureEgress,
 	}
+	var hooks []hook
 	for direction, program := range programs {
-		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact)
+		h, err := attachHook(program, device.index, flow.Direction(direction), d.config.clsact, d.pinPath())
 		if err != nil {
-			return errors.Join(err, device.detach())
+			return nil, errors.Join(err, closeHooks(hooks))
 		}
-		device.hooks = append(device.hooks, h)
+		hooks = append(hooks, h)
 	}
-	return nil
+	return hooks, nil
 }
 
-func (d *device) detach() error {
+// pinPath returns where links are pinned, nil for nowhere.
+func (d *devices) pinPath() *pins {
+	if d.pinned == nil {
+		return nil
+	}
+	return d.pinned.pins
+}
+
+// attached tells whether the programs still see the packets of the device.
+func (d *device) attached() bool {
+	return !slices.ContainsFunc(d.hooks, func(h hook) bool { return !h.attached(d.index) })
+}
+
+func closeHooks(hooks []hook) error {
 	var all []error
-	for _, h := range d.hooks {
+	for _, h := range hooks {
 		all = append(all, h.Close())
 	}
-	d.hooks = nil
 	return errors.Join(all...)
 }
 
@@ -262,22 +308,65 @@ func (d *devices) freeNumber() int {
 // forget detaches from an interface that went or doesn't match any more. Its name
 // stays for what was counted there.
 func (d *devices) forget(device *device) {
-	if err := device.detach(); err != nil {
+	d.mu.Lock()
+	hooks := device.hooks
+	device.hooks = nil
+	d.unregister(device)
+	d.mu.Unlock()
+	if err := closeHooks(hooks); err != nil {
 		d.logger.Warn("Detaching failed", "device", device.name, "err", err)
 	}
-	delete(d.byIndex, device.index)
-	device.gone = 1
 	d.logger.Info("Detached", "device", device.name)
 }
 
-// detach ends the capture on all interfaces; their names stay.
+// detach ends the capture on all interfaces; their names stay. With a pin path the
+// kernel counts on for the next run.
 func (d *devices) detach() {
-	d.done.Wait()
+	d.end()
+	d.syncing.Lock()
+	defer d.syncing.Unlock()
+	if d.pinned != nil {
+		d.keep()
+		return
+	}
+	d.forgetIf(func(*device) bool { return true })
+}
+
+// keep gives all hooks up and leaves them attached.
+func (d *devices) keep() {
+	for _, known := range d.known() {
+		d.mu.Lock()
+		hooks := known.hooks
+		known.hooks = nil
+		d.mu.Unlock()
+		for _, h := range hooks {
+			if err := h.keep(); err != nil {
+				d.logger.Warn("Giving up a hook failed", "device", known.name, "err", err)
+			}
+		}
+	}
+}
+
+// reload makes the patterns and networks of a configuration those that count, and
+// attaches and detaches accordingly. Devices that match before and after stay as
+// they are.
+func (d *devices) reload(config Config) error {
+	before := d.setPatterns(config)
+	err := d.sync()
+	if err != nil {
+		d.setPatterns(before)
+	}
+	return err
+}
+
+// setPatterns returns those that there were.
+func (d *devices) setPatterns(config Config) (before Config) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, device := range d.byIndex {
-		d.forget(device)
-	}
+	before = d.config
+	d.config.Include, d.config.Exclude, d.config.Layer3 = config.Include, config.Exclude, config.Layer3
+	d.config.Fleet = config.Fleet
+	return before
 }
 
 func (d *devices) close() error {
@@ -359,11 +448,14 @@ func deviceName(d *device) string {
 // age counts the epochs since a device went.
 func (d *devices) age(number int) {
 	device := d.byNumber[number]
-	if device == nil || device.gone == 0 {
+	if device == nil || device.gone == 0 || !d.synced {
 		return
 	}
 	if device.gone++; device.gone > restEpochs {
 		d.byNumber[number] = nil
+		if d.pinned != nil {
+			d.pinned.current.journal.erase(number)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -241,5 +242,18 @@ func TestClsactAmongOtherKinds(t *testing.T) {
 		if _, err := attachClsact(o.program, eth1, flow.Egress); err == nil || !strings.Contains(err.Error(), "qdisc of kind ingress") {
 			t.Errorf("on a device with an ingress qdisc: %v", err)
 		}
+	})
+}
+
+// A hook that somebody removed is put back.
+func TestRemovedHookComesBack(t *testing.T) {
+	testutil.InNamespace(t, func(t *testing.T) {
+		addVeth(t, "eth0", "wire0")
+		index := indexOf(t, "eth0")
+		c, _, _ := start(t, hookConfig(true))
+		waitAttached(t, c, "eth0")
+		must(t, netlink.QdiscDel(clsactQdisc(index)))
+		must(t, c.devices.sync())
+		testutil.Eventually(t, time.Second, "attached again", func() bool { _, filters := clsactOf(t, index); return filters == 2 })
 	})
 }

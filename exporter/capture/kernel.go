@@ -23,42 +23,50 @@ type kernel struct {
 	slots    []bpf.CaptureSlot     // both halves
 	counters []bpf.CaptureCounters // both halves
 	ring     *ring
-	grace    *ebpf.Map // what the map-in-map is updated with
+	grace    *ebpf.Map            // what the map-in-map is updated with
+	sections map[string]*ebpf.Map // those of pinnedMaps, by name
 	mapped   [][]byte
 }
 
-// loadKernel loads the programs with maps of the layout's sizes.
-func loadKernel(layout Layout) (*kernel, error) {
-	spec, err := bpf.LoadCapture()
+// loadKernel loads the programs of a configured object, with maps of its own or with
+// those that are given, which stay the caller's.
+func loadKernel(spec *ebpf.CollectionSpec, layout Layout, given map[string]*ebpf.Map) (*kernel, error) {
+	all, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: given})
 	if err != nil {
-		return nil, fmt.Errorf("read the capture program: %w", err)
-	}
-	if err := configure(spec, layout); err != nil {
-		return nil, err
-	}
-	k := &kernel{layout: layout}
-	if err := spec.LoadAndAssign(&k.objects, nil); err != nil {
 		return nil, explainLoadError(err)
 	}
-	if err := k.mapMemory(spec); err != nil {
+	defer all.Close()
+	k := &kernel{layout: layout, sections: map[string]*ebpf.Map{}}
+	for name := range pinnedMaps {
+		if k.sections[name], err = all.Maps[name].Clone(); err != nil {
+			return nil, errors.Join(err, k.close())
+		}
+	}
+	if err := all.Assign(&k.objects); err != nil {
+		return nil, errors.Join(fmt.Errorf("load the capture program: %w", err), k.close())
+	}
+	if k.grace, err = ebpf.NewMap(spec.Maps[bpf.CaptureMapGrace].InnerMap); err != nil {
+		return nil, errors.Join(fmt.Errorf("create the map of the grace period: %w", err), k.close())
+	}
+	if err := k.mapMemory(); err != nil {
 		return nil, errors.Join(err, k.close())
 	}
 	return k, nil
 }
 
-// configure sets map sizes and constants.
-func configure(spec *ebpf.CollectionSpec, layout Layout) error {
+// configuredObject reads the object and sets map sizes and constants.
+func configuredObject(layout Layout, seed [5]uint64) (*ebpf.CollectionSpec, error) {
+	spec, err := bpf.LoadCapture()
+	if err != nil {
+		return nil, fmt.Errorf("read the capture program: %w", err)
+	}
 	cache, counters := spec.Maps[bpf.CaptureMapCache], spec.Maps[bpf.CaptureMapPointCounters]
 	cache.MaxEntries, cache.ValueSize = uint32(2*layout.CPUs), uint32(layout.cpuSlots())*uint32(unsafe.Sizeof(bpf.CaptureSlot{}))
 	counters.MaxEntries, counters.ValueSize = uint32(2*layout.CPUs), uint32(layout.points())*uint32(unsafe.Sizeof(bpf.CaptureCounters{}))
 	spec.Maps[bpf.CaptureMapEvictions].MaxEntries = uint32(layout.RingBytes)
-	var seed [5]uint64
-	if err := binary.Read(rand.Reader, binary.NativeEndian, &seed); err != nil {
-		return fmt.Errorf("seed the flow hash: %w", err)
-	}
 	rt, err := preemptRT()
 	if err != nil {
-		return fmt.Errorf("read the kernel's version: %w", err)
+		return nil, fmt.Errorf("read the kernel's version: %w", err)
 	}
 	knobs := map[string]any{
 		bpf.CaptureVarPreemptRt:    flag(rt),
@@ -69,10 +77,20 @@ func configure(spec *ebpf.CollectionSpec, layout Layout) error {
 	}
 	for name, value := range knobs {
 		if err := spec.Variables[name].Set(value); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
+			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	return nil
+	return spec, nil
+}
+
+// randomSeed makes a seed of the flow hash.
+func randomSeed() (seed [5]uint64) {
+	for i := range seed {
+		var word [8]byte
+		rand.Read(word[:]) // never fails
+		seed[i] = binary.NativeEndian.Uint64(word[:])
+	}
+	return seed
 }
 
 // flag is the value of a knob that is on or off.
@@ -95,7 +113,7 @@ func explainLoadError(err error) error {
 	return fmt.Errorf("load the capture program: %w", err)
 }
 
-func (k *kernel) mapMemory(spec *ebpf.CollectionSpec) error {
+func (k *kernel) mapMemory() error {
 	var err error
 	if k.slots, err = mapArray[bpf.CaptureSlot](k, k.objects.Cache); err != nil {
 		return err
@@ -103,13 +121,8 @@ func (k *kernel) mapMemory(spec *ebpf.CollectionSpec) error {
 	if k.counters, err = mapArray[bpf.CaptureCounters](k, k.objects.PointCounters); err != nil {
 		return err
 	}
-	if k.ring, err = openRing(k.objects.Evictions); err != nil {
-		return err
-	}
-	if k.grace, err = ebpf.NewMap(spec.Maps[bpf.CaptureMapGrace].InnerMap); err != nil {
-		return fmt.Errorf("create the map of the grace period: %w", err)
-	}
-	return nil
+	k.ring, err = openRing(k.objects.Evictions)
+	return err
 }
 
 // mapArray maps a whole array map as a slice of its values, or of their parts.
@@ -148,8 +161,35 @@ func (k *kernel) halfCounters(h fold.Half, cpu int) []bpf.CaptureCounters {
 	return k.counters[first : first+n]
 }
 
+// clear empties an idle half, once it is booked.
+func (k *kernel) clear(h fold.Half) {
+	slots := k.halfSlots(h)
+	for i := range slots {
+		if slots[i].Packets != 0 {
+			slots[i].Packets = 0
+		}
+	}
+	for cpu := range k.layout.CPUs {
+		counters := k.halfCounters(h, cpu)
+		for i := range counters {
+			if counters[i].Total.Packets != 0 {
+				counters[i] = bpf.CaptureCounters{}
+			}
+		}
+	}
+}
+
 // close unloads everything; the programs run on while links hold them.
 func (k *kernel) close() error {
+	all := []error{k.unmap(), k.grace.Close()}
+	for _, m := range k.sections {
+		all = append(all, m.Close())
+	}
+	return errors.Join(append(all, k.objects.Close())...)
+}
+
+// unmap gives the mapped memory back.
+func (k *kernel) unmap() error {
 	var all []error
 	if k.ring != nil {
 		all = append(all, k.ring.close())
@@ -157,10 +197,8 @@ func (k *kernel) close() error {
 	for _, memory := range k.mapped {
 		all = append(all, unix.Munmap(memory))
 	}
-	if k.grace != nil {
-		all = append(all, k.grace.Close())
-	}
-	return errors.Join(append(all, k.objects.Close())...)
+	k.ring, k.mapped = nil, nil
+	return errors.Join(all...)
 }
 
 // directDevices is DIRECT_DEVICES of bpf/maps.h.

@@ -34,6 +34,7 @@ type Layout struct {
 	Devices      int // the first of them stands for unknown ones
 	RingBytes    int // a power of two
 	TableEntries int
+	JournalBytes int // for messages, besides the budget; a power of two, 0 without a pin path
 }
 
 // newLayout gives the ring a quarter of the budget, so that it holds a second of

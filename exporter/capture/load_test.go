@@ -96,8 +96,8 @@ func newObserver(t *testing.T, sets int) *observer {
 	t.Helper()
 	k := loadWithSets(t, sets)
 	config := Config{Include: regexp.MustCompile("^(left|right).*$"), Epoch: time.Second}
-	d := newDevices(k, config, slog.New(slog.DiscardHandler))
-	must(t, d.start(t.Context()))
+	d := newDevices(k, config, nil, slog.New(slog.DiscardHandler))
+	must(t, d.sync())
 	t.Cleanup(func() {
 		d.detach()
 		must(t, k.close())

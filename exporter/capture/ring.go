@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/traffic-monitor-agent/tma/bpf"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
 // ring reads the ring buffer of evictions in place: neither a system call nor a
@@ -22,6 +24,58 @@ type ring struct {
 	data               []byte
 	mask               uint64
 	mapped             [][]byte
+
+	position uint64 // up to which records are read
+	held     *held  // nil: what is read is given back at once
+}
+
+// held keeps what is read in the ring until the epoch that it is in is committed, so
+// that a run that is killed leaves it to the next one. Records of the next epoch are
+// among those of one that ends: so it is kept by half what is committed.
+type held struct {
+	taken [2]uint64 // records of the half before this position are committed
+	first [2]uint64 // position of the first that isn't; notRead: none was read
+}
+
+const notRead = ^uint64(0)
+
+// hold keeps records from now on; taken is what an earlier run committed.
+func (r *ring) hold(taken [2]uint64) {
+	r.held = &held{taken: taken, first: [2]uint64{notRead, notRead}}
+}
+
+// see says whether a record is new, and notes the first of its half.
+func (h *held) see(half uint8, position uint64) bool {
+	if position < h.taken[half&1] {
+		return false
+	}
+	h.first[half&1] = min(h.first[half&1], position)
+	return true
+}
+
+// afterCommit returns the state of the ring behind the epoch of a half, all of whose
+// records are read.
+func (r *ring) afterCommit(half fold.Half) (consumer uint64, taken [2]uint64) {
+	taken = r.held.taken
+	taken[half] = r.position
+	return min(r.position, r.held.first[1-half]), taken
+}
+
+// release gives back what is committed.
+func (r *ring) release(half fold.Half) {
+	if r.held == nil {
+		return
+	}
+	consumer, taken := r.afterCommit(half)
+	r.held.taken = taken
+	r.held.first[half] = notRead
+	r.consumer.Store(consumer)
+}
+
+// crowded says whether what is held takes so much of the ring that the epoch had
+// better end.
+func (r *ring) crowded() bool {
+	return r.held != nil && r.producer.Load()-r.consumer.Load() > uint64(len(r.data))/4 // data is there twice
 }
 
 // A record is preceded by its length, whose top bits the kernel uses, and a word
@@ -44,34 +98,56 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("map the ring buffer: %w", err), unix.Munmap(consumer))
 	}
-	return &ring{
+	r := &ring{
 		consumer: (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(consumer))),
 		producer: (*atomic.Uint64)(unsafe.Pointer(unsafe.SliceData(rest))),
 		data:     rest[page:],
 		mask:     uint64(size) - 1,
 		mapped:   [][]byte{consumer, rest},
-	}, nil
+	}
+	r.position = r.consumer.Load()
+	return r, nil
 }
 
-// drain hands each evicted slot to take, up to what had been produced when it began.
-// A slot is the kernel's memory and valid only during the call.
-func (r *ring) drain(take func(*bpf.CaptureSlot)) {
-	position, end := r.consumer.Load(), r.producer.Load()
-	for position < end {
-		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[position&r.mask])).Load()
+// drain hands each evicted slot to take, up to what had been produced when it began,
+// and says whether that was all: a record that is still being written ends it. A slot
+// is the kernel's memory and valid only during the call.
+func (r *ring) drain(take func(*bpf.CaptureSlot)) (all bool) {
+	end := r.producer.Load()
+	for r.position < end {
+		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[r.position&r.mask])).Load()
 		if length&ringBusy != 0 {
-			break // still being written; the next drain takes it
+			break
 		}
 		if length&ringDiscard == 0 {
-			for slots := r.record(position, length); len(slots) > 0; slots = slots[1:] {
-				if slots[0].Packets != 0 {
-					take(&slots[0])
-				}
-			}
+			r.takeRecord(r.record(r.position, length), take)
 		}
-		position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
+		r.position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
 	}
-	r.consumer.Store(position)
+	if r.held == nil {
+		r.consumer.Store(r.position)
+	}
+	return r.position >= end
+}
+
+// drainIdle drains all records of a half that is idle. A run of the program that
+// counts in the other half may be writing its record yet, in front of one of ours.
+func (r *ring) drainIdle(take func(*bpf.CaptureSlot)) {
+	for !r.drain(take) {
+		runtime.Gosched()
+	}
+}
+
+// takeRecord hands over the slots of a record, all of which are of one half.
+func (r *ring) takeRecord(slots []bpf.CaptureSlot, take func(*bpf.CaptureSlot)) {
+	if r.held != nil && !r.held.see(slots[0].Key.Half, r.position) {
+		return
+	}
+	for i := range slots {
+		if slots[i].Packets != 0 {
+			take(&slots[i])
+		}
+	}
 }
 
 // record returns the slots of the record at a position; those without packets are

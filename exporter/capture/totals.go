@@ -32,46 +32,46 @@ func (t *pointTotals) add(c *bpf.CaptureCounters) {
 	}
 }
 
-func (t *pointTotals) sub(o *pointTotals) {
-	t.total.Sub(o.total)
-	t.remainder.Sub(o.remainder)
+func (t *pointTotals) addTotals(o *pointTotals) {
+	t.total.Add(o.total)
+	t.remainder.Add(o.remainder)
 	for i := range t.others {
-		t.others[i].Sub(o.others[i])
+		t.others[i].Add(o.others[i])
 	}
 }
 
-// totals turns the kernel's counters, which only grow, into those of each epoch.
+// totals adds up the kernel's counters of an epoch.
 type totals struct {
 	kernel *kernel
-	seen   [2][]pointTotals // by half and point: what earlier epochs took
 	now    []pointTotals
+	// extra is what another kernel counted before this one; nil if there was none.
+	extra []pointTotals
 }
 
 func newTotals(k *kernel) *totals {
-	n := k.layout.points()
-	return &totals{
-		kernel: k,
-		seen:   [2][]pointTotals{make([]pointTotals, n), make([]pointTotals, n)},
-		now:    make([]pointTotals, n),
-	}
+	return &totals{kernel: k, now: make([]pointTotals, k.layout.points())}
 }
 
-// take returns what was counted at each point in the half since the last take.
-// The half must be idle. The slice is valid until the next call.
+// take returns what was counted at each point in the half since it was cleared. The
+// half must be idle. The slice is valid until the next call.
 func (t *totals) take(h fold.Half) []pointTotals {
 	clear(t.now)
-	for cpu := range t.kernel.layout.CPUs {
-		counters := t.kernel.halfCounters(h, cpu)
-		for point := range t.now {
+	t.kernel.addCounters(h, func(point int, c *bpf.CaptureCounters) { t.now[point].add(c) })
+	for point := range t.extra {
+		t.now[point].addTotals(&t.extra[point])
+	}
+	t.extra = nil
+	return t.now
+}
+
+// addCounters calls add with the counters of each point on each CPU.
+func (k *kernel) addCounters(h fold.Half, add func(point int, c *bpf.CaptureCounters)) {
+	for cpu := range k.layout.CPUs {
+		counters := k.halfCounters(h, cpu)
+		for point := range counters {
 			if counters[point].Total.Packets != 0 {
-				t.now[point].add(&counters[point])
+				add(point, &counters[point])
 			}
 		}
 	}
-	for point := range t.now {
-		all := t.now[point]
-		t.now[point].sub(&t.seen[h][point])
-		t.seen[h][point] = all
-	}
-	return t.now
 }

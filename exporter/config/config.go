@@ -35,6 +35,8 @@ type Capture struct {
 	Memory yamlconf.Bytes `yaml:"memory"`
 	// Fleet holds the networks of all monitored hosts.
 	Fleet []yamlconf.Prefix `yaml:"fleet"`
+	// PinPath is a directory in a BPF file system; empty for none.
+	PinPath string `yaml:"pin_path"`
 }
 
 // TopK bounds the series by address: at most K and one for the rest a metric.

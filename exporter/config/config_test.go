@@ -15,7 +15,7 @@ import (
 // invalid is what each file of testdata must be refused with, behind its name.
 var invalid = map[string]string{
 	"invalid-unknown-section":  "captures: unknown key; allowed: capture, epochs, sketch, topk",
-	"invalid-unknown-key":      "capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory",
+	"invalid-unknown-key":      "capture.epcoh: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory, pin_path",
 	"invalid-duplicate-key":    "topk.k: the key is there twice; allowed: once",
 	"invalid-include":          "capture.include: \"eth[\" isn't a regular expression (missing closing ]: `[`); allowed: a regular expression (RE2) such as eth.*|bond0",
 	"invalid-exclude":          "capture.exclude: a list; allowed: a regular expression (RE2) such as eth.*|bond0",
@@ -25,6 +25,7 @@ var invalid = map[string]string{
 	"invalid-memory":           `capture.memory: "64 MB" isn't a size; allowed: a size such as 512KiB, 64MiB or 1GiB`,
 	"invalid-memory-small":     "capture.memory: 4MiB is out of range; allowed: 8MiB to 64GiB",
 	"invalid-fleet":            `capture.fleet[1]: "10.0.0.0/33" isn't a network; allowed: a network such as 10.0.0.0/8 or 2001:db8::/32`,
+	"invalid-pin-path":         `capture.pin_path: "tma" can't be in a BPF file system; allowed: an absolute path without dots in the last name, such as /sys/fs/bpf/tma`,
 	"invalid-topk-k":           "topk.k: 1001 is out of range; allowed: 1 to 1000",
 	"invalid-topk-k-word":      `topk.k: "twenty" isn't a whole number; allowed: a whole number such as 20`,
 	"invalid-topk-window":      "topk.window: 1h is out of range; allowed: 1s to 10m",
@@ -71,6 +72,8 @@ func TestInvalidFlags(t *testing.T) {
 		{"--web.telemetry-path=/v1/metrics", `--web.telemetry-path: "/v1/metrics" isn't free; allowed: a path such as /metrics, but not the root or one below /v1 or /-`},
 		{"--web.config.file=testdata/missing.yml", "--web.config.file: open testdata/missing.yml: no such file or directory"},
 		{"--capture.epok=1s", "unknown long flag '--capture.epok'"},
+		{"--capture.pin-path=/sys/fs/bpf/tma.1", `--capture.pin-path: "/sys/fs/bpf/tma.1" can't be in a BPF file system; allowed: an absolute path without dots in the last name, such as /sys/fs/bpf/tma`},
+		{"detach", "--capture.pin-path: missing; allowed: the path of the exporter that is to be detached"},
 		{"eth0", "unexpected eth0"},
 	} {
 		t.Run(test.flag, func(t *testing.T) {
@@ -106,6 +109,7 @@ func TestFileAndFlagsSayTheSame(t *testing.T) {
 	fromFile := parse(t, "--config.file=testdata/complete.yml")
 	fromFlags := parse(t, "--capture.include=eth.*", "--capture.exclude=eth9", "--capture.layer3=wg.*", "--capture.epoch=1s",
 		"--capture.memory=32MiB", "--capture.fleet=10.0.0.0/8", "--capture.fleet=2001:db8::/32",
+		"--capture.pin-path=/sys/fs/bpf/tma",
 		"--topk.k=10", "--topk.window=30s", "--epochs.host=host-a", "--epochs.flows=500",
 		"--epochs.retention=5m", "--epochs.memory=8MiB", "--sketch.key-file=testdata/good.key")
 	file, flags, defaults := text(fromFile), text(fromFlags), text(parse(t))
@@ -159,3 +163,20 @@ func parse(t *testing.T, args ...string) *config.Options {
 
 // text returns one line a setting.
 func text(o *config.Options) string { return strings.Join(config.Lines(&o.Config), "\n") }
+
+// Of a running exporter only what is said to be live may change.
+func TestCheckReload(t *testing.T) {
+	running := parse(t).Config
+	live := parse(t, "--capture.include=eth.*", "--capture.exclude=eth9", "--capture.fleet=10.0.0.0/8", "--epochs.flows=7", "--epochs.retention=1m").Config
+	if err := running.CheckReload(&live); err != nil {
+		t.Error(err)
+	}
+	for flag, want := range map[string]string{
+		"--capture.epoch=2s":                 `capture.epoch: can't change from "500ms" to "2s" while the exporter runs; restart it`,
+		"--capture.pin-path=/sys/fs/bpf/tma": `capture.pin_path: can't change from "" to "/sys/fs/bpf/tma" while the exporter runs; restart it`,
+		"--topk.k=9":                         `topk.k: can't change from "20" to "9" while the exporter runs; restart it`,
+	} {
+		other := parse(t, flag).Config
+		wantError(t, running.CheckReload(&other), want)
+	}
+}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -20,6 +21,7 @@ const DefaultAddress = ":10017"
 
 // Options are all that a command line says.
 type Options struct {
+	Command       string // one of the Command constants
 	Config        Config
 	File          string // the YAML file; empty for none
 	CheckOnly     bool   // end after checking the configuration
@@ -27,6 +29,12 @@ type Options struct {
 	Web           *web.FlagConfig
 	Log           *promslog.Config
 }
+
+// What the program is told to do.
+const (
+	CommandRun    = "run" // if nothing is said
+	CommandDetach = "detach"
+)
 
 // Parse reads a command line, without the program's name, and the file that it
 // names. Errors are one line. Like every kingpin program it ends by itself on
@@ -44,8 +52,12 @@ func Parse(args []string) (*Options, error) {
 			return nil, err
 		}
 	}
-	if _, err := options.flags().Parse(args); err != nil {
+	var err error
+	if options.Command, err = options.flags().Parse(args); err != nil {
 		return nil, err
+	}
+	if options.Command == CommandDetach && options.Config.Capture.PinPath == "" {
+		return nil, errors.New("--capture.pin-path: missing; allowed: the path of the exporter that is to be detached")
 	}
 	if err := checkTelemetryPath(options.TelemetryPath); err != nil {
 		return nil, err
@@ -63,6 +75,8 @@ func (o *Options) flags() *kingpin.Application {
 	app.UsageWriter(os.Stdout)
 	app.Version(version.Print("tma-exporter"))
 	app.HelpFlag.Short('h')
+	app.Command(CommandRun, "Capture and serve; this is the default.").Default()
+	app.Command(CommandDetach, "Detach and remove what an exporter that doesn't run any more left under --capture.pin-path.")
 	app.Flag("config.file", "YAML configuration file; its keys are those of the flags.").StringVar(&o.File)
 	app.Flag("config.check", "Check the configuration and end.").BoolVar(&o.CheckOnly)
 	app.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&o.TelemetryPath)

@@ -17,6 +17,7 @@ type setting struct {
 	help  string
 	value any          // points into a Config
 	check func() error // that the value is allowed; nil if every value of the type is
+	live  bool         // may change while the exporter runs
 }
 
 // flag returns the name of the setting's flag.
@@ -26,31 +27,33 @@ func (s *setting) flag() string { return strings.ReplaceAll(s.key, "_", "-") }
 func (c *Config) settings() []setting {
 	return []setting{
 		{"capture.include", "Devices to capture on: a regular expression that matches the whole name.",
-			&c.Capture.Include, nil},
+			&c.Capture.Include, nil, true},
 		{"capture.exclude", "Devices not to capture on, even if included: a regular expression that matches the whole name.",
-			&c.Capture.Exclude, nil},
+			&c.Capture.Exclude, nil, true},
 		{"capture.layer3", "Devices without Ethernet to capture on, if included: tun, WireGuard, PPP, or lo; a regular expression that matches the whole name.",
-			&c.Capture.Layer3, nil},
+			&c.Capture.Layer3, nil, true},
 		{"capture.epoch", "How often the kernel's counters are drained.",
-			&c.Capture.Epoch, within(&c.Capture.Epoch, duration(100*time.Millisecond), duration(10*time.Second))},
+			&c.Capture.Epoch, within(&c.Capture.Epoch, duration(100*time.Millisecond), duration(10*time.Second)), false},
 		{"capture.memory", "Memory for flow caches, ring buffer and flow table, on all CPUs together.",
-			&c.Capture.Memory, within(&c.Capture.Memory, 8<<20, 64<<30)},
+			&c.Capture.Memory, within(&c.Capture.Memory, 8<<20, 64<<30), false},
 		{"capture.fleet", "A network of monitored hosts, whose traffic with this host an aggregator counts once. Repeatable.",
-			&c.Capture.Fleet, nil},
+			&c.Capture.Fleet, nil, true},
+		{"capture.pin_path", "Directory in a BPF file system, such as /sys/fs/bpf/tma, where counting goes on when the exporter ends, for the next one to take over. Empty: counting ends with the exporter.",
+			&c.Capture.PinPath, c.checkPinPath, false},
 		{"topk.k", "How many flows, sources, destinations and services have series of their own.",
-			&c.TopK.K, within(&c.TopK.K, 1, 1000)},
+			&c.TopK.K, within(&c.TopK.K, 1, 1000), false},
 		{"topk.window", "The time over which rates of top flows, sources, destinations and services are taken.",
-			&c.TopK.Window, within(&c.TopK.Window, duration(time.Second), duration(10*time.Minute))},
+			&c.TopK.Window, within(&c.TopK.Window, duration(time.Second), duration(10*time.Minute)), false},
 		{"epochs.host", "The name of this host in its epochs; the system's host name if empty.",
-			&c.Epochs.Host, c.checkHost},
+			&c.Epochs.Host, c.checkHost, false},
 		{"epochs.flows", "How many flows an epoch carries to aggregators; smaller ones are folded into prefixes.",
-			&c.Epochs.Flows, within(&c.Epochs.Flows, 1, 100_000)},
+			&c.Epochs.Flows, within(&c.Epochs.Flows, 1, 100_000), true},
 		{"epochs.retention", "How long epochs are kept for aggregators.",
-			&c.Epochs.Retention, within(&c.Epochs.Retention, duration(10*time.Second), duration(time.Hour))},
+			&c.Epochs.Retention, within(&c.Epochs.Retention, duration(10*time.Second), duration(time.Hour)), true},
 		{"epochs.memory", "Memory for kept epochs; the oldest go, even before their time.",
-			&c.Epochs.Memory, within(&c.Epochs.Memory, 1<<20, 4<<30)},
+			&c.Epochs.Memory, within(&c.Epochs.Memory, 1<<20, 4<<30), false},
 		{"sketch.key_file", "File with the fleet's secret for counting distinct things, 32 hexadecimal digits. Without it the key is public, and crafted packets can drive the counts to any value.",
-			&c.Sketch.KeyFile, c.checkKeyFile},
+			&c.Sketch.KeyFile, c.checkKeyFile, false},
 	}
 }
 
@@ -64,6 +67,27 @@ func within[T cmp.Ordered](value *T, low, high T) func() error {
 		}
 		return nil
 	}
+}
+
+// checkPinPath refuses what a BPF file system can't have.
+func (c *Config) checkPinPath() error {
+	path := c.Capture.PinPath
+	if path == "" || filepath.IsAbs(path) && filepath.Clean(path) == path && !strings.Contains(filepath.Base(path), ".") {
+		return nil
+	}
+	return fmt.Errorf("%q can't be in a BPF file system; allowed: an absolute path without dots in the last name, such as /sys/fs/bpf/tma", path)
+}
+
+// CheckReload returns an error that names the first key in which another
+// configuration differs that can't change while the exporter runs.
+func (c *Config) CheckReload(other *Config) error {
+	others := other.settings()
+	for i, s := range c.settings() {
+		if now, then := s.String(), others[i].String(); !s.live && now != then {
+			return fmt.Errorf("%s: can't change from %q to %q while the exporter runs; restart it", s.key, now, then)
+		}
+	}
+	return nil
 }
 
 // maxHost is the longest name of a host (RFC 1035, 2.3.4).

@@ -29,12 +29,12 @@ type HistoryConfig struct {
 // smaller flows folded into the ladders, bytes and packets conserved. Many may
 // read at once.
 type History struct {
-	config  HistoryConfig
 	ladders *fold.Ladders
 	flows   []epoch.Flow // those that an epoch keeps; for the next one again
 	scratch []uint64
 
 	mu     sync.Mutex
+	config HistoryConfig
 	epochs []encodedEpoch // oldest first
 	bytes  int            // of epochs
 	added  chan struct{}  // closed by the next Add
@@ -52,28 +52,54 @@ func NewHistory(c HistoryConfig) *History {
 	return &History{config: c, ladders: fold.NewLadders(ladderEntries), added: make(chan struct{})}
 }
 
+// Reconfigure changes what is kept from the next epoch on; MaxBytes stays.
+func (h *History) Reconfigure(c HistoryConfig) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c.MaxBytes = h.config.MaxBytes
+	h.config = c
+}
+
 // Add trims, encodes and keeps an epoch. It reads e and keeps nothing of it. On
 // an error the epoch is missing from the History.
 func (h *History) Add(e *epoch.Epoch) error {
-	message, err := epoch.Encode(h.trim(e))
+	message, err := h.Encode(e)
 	if err != nil {
-		return fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
+		return err
 	}
+	h.Keep(e.Sequence, e.End, message)
+	return nil
+}
+
+// Encode returns the message of an epoch as it goes out, trimmed. It reads e and
+// keeps nothing of it. Not safe for concurrent use.
+func (h *History) Encode(e *epoch.Epoch) ([]byte, error) {
+	h.mu.Lock()
+	config := h.config
+	h.mu.Unlock()
+	message, err := epoch.Encode(h.trim(e, &config))
+	if err != nil {
+		return nil, fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
+	}
+	return message, nil
+}
+
+// Keep keeps a message that Encode returned; it belongs to the History from then on.
+func (h *History) Keep(sequence uint64, end time.Time, message []byte) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.epochs = append(h.epochs, encodedEpoch{e.Sequence, e.End, message})
+	h.epochs = append(h.epochs, encodedEpoch{sequence, end, message})
 	h.bytes += len(message)
 	h.expire()
 	close(h.added)
 	h.added = make(chan struct{})
-	return nil
 }
 
 // trim returns the epoch with its largest flows alone, every other folded into
 // the ladders. What it returns is valid until the next call.
-func (h *History) trim(e *epoch.Epoch) *epoch.Epoch {
+func (h *History) trim(e *epoch.Epoch, config *HistoryConfig) *epoch.Epoch {
 	trimmed := *e
-	if len(e.Flows) <= h.config.Flows {
+	if len(e.Flows) <= config.Flows {
 		// Encode sorts what it is given, and e isn't ours.
 		h.flows = append(h.flows[:0], e.Flows...)
 		trimmed.Flows = h.flows
@@ -81,9 +107,9 @@ func (h *History) trim(e *epoch.Epoch) *epoch.Epoch {
 	}
 	h.ladders.Reset()
 	h.ladders.AddPrefixes(e.Ladders)
-	classifier := fold.Classifier{Local: e.LocalNetworks, Fleet: h.config.Fleet}
+	classifier := fold.Classifier{Local: e.LocalNetworks, Fleet: config.Fleet}
 	var largest cut
-	largest, h.scratch = cutAt(flowBytes(e.Flows), h.config.Flows, h.scratch)
+	largest, h.scratch = cutAt(flowBytes(e.Flows), config.Flows, h.scratch)
 	h.flows = h.flows[:0]
 	for i := range e.Flows {
 		f := &e.Flows[i]

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"syscall"
 	"testing"
 )
 
@@ -14,7 +15,8 @@ const childVariable = "TMA_TEST_IN_NAMESPACE"
 
 // InNamespace runs a test in a process of its own that is in a new network
 // namespace as a whole: code that starts goroutines, which may run on any thread,
-// can't be moved there otherwise. It fails if the child does.
+// can't be moved there otherwise. What the test mounts ends with the process, too. It
+// fails if the child does.
 func InNamespace(t *testing.T, test func(*testing.T)) {
 	t.Helper()
 	if os.Getenv(childVariable) == t.Name() {
@@ -30,6 +32,7 @@ func InNamespace(t *testing.T, test func(*testing.T)) {
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	p, err := n.Start(cmd)
 	if err != nil {
 		t.Fatal(err)
