@@ -283,7 +283,7 @@ func TestReload(t *testing.T) {
 		write("capture: {include: eth0, epoch: 1s}\n")
 		post(http.StatusInternalServerError, "capture.epoch: can't change from \"100ms\" to \"1s\" while the exporter runs; restart it\n")
 		write("capture: {includ: eth0}\n")
-		post(http.StatusInternalServerError, file+": capture.includ: unknown key; allowed: epoch, exclude, fleet, include, memory, pin_path\n")
+		post(http.StatusInternalServerError, file+": capture.includ: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory, pin_path\n")
 		attached("eth1")
 		if !strings.Contains(get(t, "/metrics"), "tma_config_last_reload_successful 0") {
 			t.Error("the metric says that the last reload succeeded")

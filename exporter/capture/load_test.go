@@ -115,15 +115,13 @@ func loadWithSets(t *testing.T, sets int) *kernel {
 	layout, err := newLayout(64<<20, runtime.NumCPU())
 	must(t, err)
 	layout.Sets = sets
-	spec, err := bpf.LoadCapture()
+	spec, err := configuredObject(layout, randomSeed())
 	must(t, err)
-	must(t, configure(spec, layout))
 	if os.Getenv(unprotectedVariable) != "" {
 		must(t, spec.Variables[bpf.CaptureVarPreemptRt].Set(uint32(0)))
 	}
-	k := &kernel{layout: layout}
-	must(t, spec.LoadAndAssign(&k.objects, nil))
-	must(t, k.mapMemory(spec))
+	k, err := loadKernel(spec, layout, nil)
+	must(t, err)
 	return k
 }
 

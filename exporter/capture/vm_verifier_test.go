@@ -27,9 +27,8 @@ func TestVerifier(t *testing.T) {
 	testutil.RequireRoot(t)
 	layout, err := newLayout(16<<20, 2)
 	must(t, err)
-	spec, err := bpf.LoadCapture()
+	spec, err := configuredObject(layout, randomSeed())
 	must(t, err)
-	must(t, configure(spec, layout))
 	options := ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
 	var objects bpf.CaptureObjects
 	must(t, spec.LoadAndAssign(&objects, &options))
