@@ -8,8 +8,8 @@ type series struct {
 	pattern *regexp.Regexp // names of Debian's packages
 	suite   string         // beside the machine's own, where the package is
 	missing bool           // whether it may be that no package can be had
-	// preempted says that without bpf/section.h runs of the program interleave on
-	// this kernel: the load test without it must fail there.
+	// preempted says that without bpf/section.h runs of the program can interleave
+	// on this kernel: what the load test sees then is noted.
 	preempted bool
 }
 
