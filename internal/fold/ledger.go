@@ -30,6 +30,7 @@ type Ledger struct {
 	classifier Classifier
 	ranks      []uint8
 	epoch      uint32       // number of the last one that was closed
+	forwarding uint32       // number of the epoch until which forwards holds
 	books      [2]book      // by Half
 	flows      []epoch.Flow // of the half that was closed last
 	key        siphash.Key
@@ -76,9 +77,13 @@ func (l *Ledger) SetRank(point uint16, rank uint8) { l.ranks[point] = rank }
 // AddBatch books records, each in its half. Some tens of them together wait for
 // memory once rather than one after the other.
 func (l *Ledger) AddBatch(halves []Half, records []Record) {
-	l.touched += l.table.touch(records)
-	for i := range records {
-		l.Add(halves[i], &records[i])
+	for len(records) > 0 {
+		n := min(touchAtOnce, len(records))
+		l.touched += l.table.touch(records[:n])
+		for i := range n {
+			l.Add(halves[i], &records[i])
+		}
+		halves, records = halves[n:], records[n:]
 	}
 }
 
@@ -89,6 +94,7 @@ func (l *Ledger) Add(h Half, r *Record) {
 	line := &l.table.lines[set]
 	e, way := l.table.lookup(set, tag, r)
 	if e == nil {
+		l.noteForwarding(set, tag)
 		if way = line.least(); line.weights[way]&weightActive != 0 {
 			l.foldWay(set, way)
 		}
@@ -101,8 +107,34 @@ func (l *Ledger) Add(h Half, r *Record) {
 	line.weights[way] = e.weight()
 }
 
-// forget remembers the point of a silent flow that is about to lose its place.
+// forwardingEpochs is for how long a host remembers that points share flows.
+const forwardingEpochs = 1200
+
+// noteForwarding notes that a flow which comes to a set is already there at
+// another point, as its tag says.
+func (l *Ledger) noteForwarding(set int, tag uint32) {
+	if l.table.lines[set].match(tag) != 0 {
+		l.forwarding = l.epoch + forwardingEpochs
+	}
+}
+
+// forwards says whether points of the host have shared flows lately. Where none
+// did, nothing has to be remembered of flows that leave the table.
+func (l *Ledger) forwards() bool { return l.epoch < l.forwarding }
+
+// pointOf returns where a flow was counted before it left the table.
+func (l *Ledger) pointOf(id uint64) (point uint16, ok bool) {
+	if !l.forwards() {
+		return 0, false
+	}
+	return l.forgotten.point(id, l.epoch)
+}
+
+// forget remembers the point of a flow that is about to lose its place.
 func (l *Ledger) forget(set, way int) {
+	if !l.forwards() {
+		return
+	}
 	if e := &l.table.entries[set*tableWays+way]; e.used && e.primary && l.epoch-e.last <= primaryIdle {
 		l.forgotten.add(identity(set, l.table.lines[set].tags[way]), e.point, e.last)
 	}
@@ -221,7 +253,7 @@ func (l *Ledger) settleOnce(set, way int, id uint64, h Half) (counted epoch.Coun
 	if !l.table.alone(set, way) {
 		defer l.table.reweigh(set)
 		if l.primary(entries, e) == nil {
-			if point, ok := l.forgotten.point(id, l.epoch); ok && !restore(entries, e, point) {
+			if point, ok := l.pointOf(id); ok && !restore(entries, e, point) {
 				l.bookDuplicates(entries, e, h)
 				return epoch.Count{}, point
 			}
@@ -234,7 +266,7 @@ func (l *Ledger) settleOnce(set, way int, id uint64, h Half) (counted epoch.Coun
 	e.counts[h], e.last = epoch.Count{}, l.epoch
 	l.table.lines[set].weights[way] = e.weight()
 	if !e.primary {
-		if point, ok := l.forgotten.point(id, l.epoch); ok && point != at {
+		if point, ok := l.pointOf(id); ok && point != at {
 			l.books[h].duplicates[at].Add(counted)
 			return epoch.Count{}, point
 		}

@@ -176,10 +176,16 @@ func (t *table) reweigh(set int) {
 	}
 }
 
-// touch loads the lines and entries that records will need, which takes as long
-// for all of them as for one: loads that don't depend on each other overlap. The
-// result means nothing; it keeps the compiler from leaving the loads out.
+// touchAtOnce is how many records are touched together: about as many as a CPU
+// has loads under way.
+const touchAtOnce = 32
+
+// touch loads the lines and entries that at most touchAtOnce records will need,
+// which takes as long for all of them as for one: loads that don't depend on each
+// other overlap, and the loops are short so that many are under way. The result
+// means nothing; it keeps the compiler from leaving the loads out.
 func (t *table) touch(records []Record) (loaded uint64) {
+	var entries [touchAtOnce]uint32
 	for i := range records {
 		loaded += uint64(t.lines[t.find(records[i].Hash)].tags[0])
 	}
@@ -190,8 +196,11 @@ func (t *table) touch(records []Record) (loaded uint64) {
 		if ways := line.match(tagOf(records[i].Hash)); ways != 0 {
 			way = bits.TrailingZeros32(ways)
 		}
-		e := &t.entries[set*tableWays+way]
-		loaded += uint64(e.point) + e.counts[1].Bytes
+		entries[i] = uint32(set*tableWays + way)
+	}
+	for _, i := range entries[:len(records)] {
+		e := &t.entries[i]
+		loaded += uint64(e.point) + e.counts[1].Bytes // its two cache lines
 	}
 	return loaded
 }
