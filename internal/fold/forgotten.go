@@ -19,10 +19,11 @@ type forgottenFlow struct {
 // forgottenBytes is the memory that one place takes.
 const forgottenBytes = 8
 
-// newForgotten has a place for each table entry, or up to twice as many.
+// newForgotten has a place for every table entry or, up to the next power of two,
+// every other one.
 func newForgotten(entries int) forgotten {
 	n := 1
-	for n < entries {
+	for 2*n <= entries {
 		n *= 2
 	}
 	return forgotten{newArray[forgottenFlow](n)}

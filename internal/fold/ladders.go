@@ -2,6 +2,7 @@ package fold
 
 import (
 	"net/netip"
+	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
@@ -14,11 +15,11 @@ var (
 	ipv6Steps = []int{128, 64, 48, 32}
 )
 
-// foldBatch is how many flows are folded at a time. A prefix whose flows are mixed
-// with others' has to be among the largest of a batch and what is kept already,
-// not of a few neighbours in a hash table; and sorting makes a batch cheaper than
-// its flows one by one.
-const foldBatch = 8192
+// foldBatch is how many flows, for each entry of a level, are folded at a time. A
+// prefix has to be among the largest of a batch and what is kept already, not of a
+// few neighbours in a hash table; and sorting makes a batch cheaper than its flows
+// one by one.
+const foldBatch = 8
 
 // Ladders take what gives up its flow: by source and by destination, for each
 // class and family a table a prefix length, each of which folds its smallest
@@ -27,8 +28,8 @@ const foldBatch = 8192
 type Ladders struct {
 	ladders [laddersCount]*ladder // made when first used
 	entries int                   // a level
-	waiting []folded
-	work    workspace
+	waiting []folded              // a batch
+	work    *workspace
 }
 
 // folded is a flow that waits for its batch.
@@ -52,8 +53,21 @@ type ladder struct {
 
 // NewLadders returns empty ladders with room for so many prefixes a level.
 func NewLadders(entriesPerLevel int) *Ladders {
-	return &Ladders{entries: max(1, entriesPerLevel), waiting: make([]folded, 0, foldBatch)}
+	return newLadders(max(1, entriesPerLevel), &workspace{})
 }
+
+// newLadders returns ladders that share the workspace with others.
+func newLadders(entries int, work *workspace) *Ladders {
+	return &Ladders{entries: entries, waiting: make([]folded, 0, foldBatch*entries), work: work}
+}
+
+// Memory of ladders by entries of a level: that of one half's batch and, with both
+// families and dimensions in use, levels; that of the workspace, for a batch and
+// the entries of a level.
+const (
+	ladderBytes    = foldBatch*int(unsafe.Sizeof(folded{})) + 2*2*4*int(unsafe.Sizeof(prefixCount{}))
+	workspaceBytes = foldBatch*2*int(unsafe.Sizeof(numbered{})) + (foldBatch+1)*(4*int(unsafe.Sizeof(prefixCount{}))+8)
+)
 
 // Add folds a flow.
 func (l *Ladders) Add(class epoch.Class, key *flow.Key, c epoch.Count) {
@@ -61,7 +75,7 @@ func (l *Ladders) Add(class epoch.Class, key *flow.Key, c epoch.Count) {
 		return
 	}
 	l.waiting = append(l.waiting, folded{prefixOf(&key.Source), prefixOf(&key.Destination), c, class})
-	if len(l.waiting) == foldBatch {
+	if len(l.waiting) == cap(l.waiting) {
 		l.foldWaiting()
 	}
 }
@@ -152,14 +166,14 @@ func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) {
 		sums = appendSum(sums, s.items[i].prefix, l.waiting[s.items[i].number].Count)
 	}
 	l.work.batch = sums
-	l.at(ladder).take(&l.work, sums)
+	l.at(ladder).take(l.work, sums)
 }
 
 // foldPrefixes folds what came from other ladders.
 func (l *Ladders) foldPrefixes() {
 	for _, ladder := range l.ladders {
 		if ladder != nil {
-			ladder.take(&l.work, nil)
+			ladder.take(l.work, nil)
 		}
 	}
 }

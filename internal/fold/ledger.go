@@ -5,10 +5,12 @@ package fold
 
 import (
 	"math/bits"
+	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
 // LedgerConfig sizes a Ledger.
@@ -48,10 +50,11 @@ type book struct {
 // NewLedger returns an empty ledger. Free gives its memory back.
 func NewLedger(c LedgerConfig) *Ledger {
 	l := &Ledger{table: newTable(c.Entries), forgotten: newForgotten(c.Entries), key: c.Key, ranks: make([]uint8, c.Points)}
-	l.flows = make([]epoch.Flow, 0, len(l.table.entries))
+	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
+	work := &workspace{}
 	for h := range l.books {
 		l.books[h] = book{
-			ladders:    NewLadders(c.LadderEntries),
+			ladders:    newLadders(max(1, c.LadderEntries), work),
 			folded:     cms.New(c.SketchWidth),
 			duplicates: make([]epoch.Count, c.Points),
 			distinct:   newDistinct(c.Key),
@@ -60,9 +63,20 @@ func NewLedger(c LedgerConfig) *Ledger {
 	return l
 }
 
-// Free gives back memory that the garbage collector doesn't know of. The ledger
-// can't be used any more; what Close handed out can.
+// EntryBytes is the memory that one of LedgerConfig's Entries takes.
+const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{}))
+
+// Bytes is the memory of a ledger.
+func (c *LedgerConfig) Bytes() int {
+	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + c.Points*int(unsafe.Sizeof(epoch.Count{}))
+	return c.Entries*EntryBytes + 2*half + c.LadderEntries*workspaceBytes
+}
+
+// Free gives back memory that the garbage collector doesn't know of. Neither the
+// ledger nor the flows that Close handed out can be used any more.
 func (l *Ledger) Free() {
+	freeArray(l.flows)
+	l.flows = nil
 	l.table.free()
 	l.forgotten.free()
 }

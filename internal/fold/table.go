@@ -101,8 +101,8 @@ type table struct {
 	marks [2][]uint64
 }
 
-// EntryBytes is the memory that one of LedgerConfig's Entries takes in the table.
-const EntryBytes = int(unsafe.Sizeof(entry{}) + unsafe.Sizeof(line{})/tableWays)
+// entryBytes is the memory that an entry takes in the table.
+const entryBytes = int(unsafe.Sizeof(entry{}) + unsafe.Sizeof(line{})/tableWays)
 
 func newTable(entries int) table {
 	sets := max(1, entries/tableWays)
