@@ -1,7 +1,6 @@
 package window
 
 import (
-	"hash/maphash"
 	"iter"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
@@ -23,15 +22,16 @@ const candidateWays = 8
 // therefore never too large. The hash is seeded at random, so that nobody can aim
 // keys at one set.
 type candidates[K comparable] struct {
-	seed  maphash.Seed
+	hash  func(K, *hashSeed) uint64
+	seed  hashSeed
 	table []counted[K] // sets of candidateWays; the zero Count marks a free place
 	taken []int32      // the places that aren't free: a quiet epoch is cheap
 }
 
 // newCandidates returns room for so many keys, a power of two, at least
 // candidateWays.
-func newCandidates[K comparable](room int) candidates[K] {
-	return candidates[K]{seed: maphash.MakeSeed(), table: make([]counted[K], room)}
+func newCandidates[K comparable](room int, hash func(K, *hashSeed) uint64) candidates[K] {
+	return candidates[K]{hash: hash, seed: newHashSeed(), table: make([]counted[K], room)}
 }
 
 // add counts under a key.
@@ -63,7 +63,7 @@ func (c *candidates[K]) add(key K, count epoch.Count) {
 // set returns the first place of a key's set.
 func (c *candidates[K]) set(key K) int {
 	sets := uint64(len(c.table) / candidateWays)
-	return int(maphash.Comparable(c.seed, key)&(sets-1)) * candidateWays
+	return int(c.hash(key, &c.seed)&(sets-1)) * candidateWays
 }
 
 // bytes yields the bytes of each key, in the order of taken.
