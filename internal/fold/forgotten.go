@@ -16,14 +16,13 @@ type forgottenFlow struct {
 	point uint16
 }
 
-// forgottenBytes is the memory that one place takes.
-const forgottenBytes = 8
+// forgottenBytes is the memory that is needed for a table entry at most.
+const forgottenBytes = 16
 
-// newForgotten has a place for every table entry or, up to the next power of two,
-// every other one.
+// newForgotten has a place for every table entry, or up to two.
 func newForgotten(entries int) forgotten {
 	n := 1
-	for 2*n <= entries {
+	for n < entries {
 		n *= 2
 	}
 	return forgotten{newArray[forgottenFlow](n)}
