@@ -143,7 +143,7 @@ func (c *Capture) endEpoch(sink Sink) error {
 	}
 	c.half = 1 - idle
 	end := time.Now()
-	c.kernel.ring.drain(c.book)
+	c.kernel.ring.drainAll(c.book)
 	c.bookSlots(idle)
 	c.bookBatch()
 	e := c.closeBooks(idle)

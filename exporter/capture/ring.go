@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -55,12 +56,32 @@ func openRing(m *ebpf.Map) (*ring, error) {
 
 // drain hands each record to take, up to what had been produced when it began.
 // A record is the kernel's memory and valid only during the call.
-func (r *ring) drain(take func(*bpf.CaptureSlot)) {
-	position, end := r.consumer.Load(), r.producer.Load()
+func (r *ring) drain(take func(*bpf.CaptureSlot)) { r.drainTo(r.producer.Load(), take) }
+
+// Waiting for a record that a CPU is still writing takes less than a microsecond,
+// unless a hypervisor has just taken the CPU away.
+const (
+	busyWait  = 20 * time.Microsecond
+	busyLimit = 100 * time.Millisecond
+)
+
+// drainAll is drain, but waits for records that are still being written: behind
+// one of the epoch that has begun there may be others of the one that ends.
+func (r *ring) drainAll(take func(*bpf.CaptureSlot)) {
+	end, limit := r.producer.Load(), time.Now().Add(busyLimit)
+	for !r.drainTo(end, take) && time.Now().Before(limit) {
+		time.Sleep(busyWait)
+	}
+}
+
+// drainTo takes the records before a position and says whether these were all:
+// it stops at one that is still being written.
+func (r *ring) drainTo(end uint64, take func(*bpf.CaptureSlot)) bool {
+	position := r.consumer.Load()
 	for position < end {
 		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[position&r.mask])).Load()
 		if length&ringBusy != 0 {
-			break // still being written; the next drain takes it
+			break
 		}
 		if length&ringDiscard == 0 {
 			take((*bpf.CaptureSlot)(unsafe.Pointer(&r.data[position&r.mask+ringHeader])))
@@ -68,6 +89,7 @@ func (r *ring) drain(take func(*bpf.CaptureSlot)) {
 		position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
 	}
 	r.consumer.Store(position)
+	return position >= end
 }
 
 func (r *ring) close() error {
