@@ -26,15 +26,18 @@ const slotSize = uint64(unsafe.Sizeof(bpf.CaptureSlot{}))
 // reserve begins a record, which is busy until commit.
 func (f *fakeRing) reserve(packets uint64) (position uint64) {
 	position = f.produced.Load()
-	at := position & f.mask
 	f.header(position).Store(uint32(slotSize) | ringBusy)
-	(*bpf.CaptureSlot)(unsafe.Pointer(&f.data[at+ringHeader])).Packets = packets
+	f.slot(position).Packets = packets
 	f.produced.Store(position + ringHeader + slotSize)
 	return position
 }
 
 func (f *fakeRing) header(position uint64) *atomic.Uint32 {
 	return (*atomic.Uint32)(unsafe.Pointer(&f.data[position&f.mask]))
+}
+
+func (f *fakeRing) slot(position uint64) *bpf.CaptureSlot {
+	return (*bpf.CaptureSlot)(unsafe.Pointer(&f.data[position&f.mask+ringHeader]))
 }
 
 func (f *fakeRing) commit(position uint64) { f.header(position).Store(uint32(slotSize)) }
