@@ -34,7 +34,7 @@ type Ladders struct {
 
 // folded is a flow that waits for its batch.
 type folded struct {
-	source, destination prefix
+	addresses [2]prefix // by dimension
 	epoch.Count
 	class epoch.Class
 }
@@ -74,7 +74,7 @@ func (l *Ladders) Add(class epoch.Class, key *flow.Key, c epoch.Count) {
 	if c == (epoch.Count{}) {
 		return
 	}
-	l.waiting = append(l.waiting, folded{prefixOf(&key.Source), prefixOf(&key.Destination), c, class})
+	l.waiting = append(l.waiting, folded{[2]prefix{prefixOf(&key.Source), prefixOf(&key.Destination)}, c, class})
 	if len(l.waiting) == cap(l.waiting) {
 		l.foldWaiting()
 	}
@@ -138,26 +138,28 @@ func (l *Ladders) at(i int) *ladder {
 // foldWaiting folds the batch, whatever its size.
 func (l *Ladders) foldWaiting() {
 	for _, dimension := range flow.Dimensions {
-		var present [laddersCount]bool
+		// Most often all of them belong to one ladder, and one look is enough.
+		var done [laddersCount]bool
 		for i := range l.waiting {
-			present[l.waiting[i].ladder(dimension)] = true
-		}
-		for i, there := range present {
-			if there {
-				l.foldInto(i, dimension)
+			if ladder := l.waiting[i].ladder(dimension); !done[ladder] {
+				done[ladder] = true
+				if l.foldInto(ladder, dimension) == len(l.waiting) {
+					break
+				}
 			}
 		}
 	}
 	l.waiting = l.waiting[:0]
 }
 
-// foldInto folds those of the batch that belong to a ladder.
-func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) {
+// foldInto folds those of the batch that belong to a ladder, and returns how many
+// these were.
+func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) int {
 	s := &l.work.sorter
 	s.items = s.items[:0]
 	for i := range l.waiting {
 		if f := &l.waiting[i]; f.ladder(dimension) == ladder {
-			s.items = append(s.items, numbered{f.prefix(dimension), uint32(i)})
+			s.items = append(s.items, numbered{f.addresses[dimension], uint32(i)})
 		}
 	}
 	s.sort()
@@ -167,6 +169,7 @@ func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) {
 	}
 	l.work.batch = sums
 	l.at(ladder).take(l.work, sums)
+	return len(s.items)
 }
 
 // foldPrefixes folds what came from other ladders.
@@ -178,15 +181,9 @@ func (l *Ladders) foldPrefixes() {
 	}
 }
 
-func (f *folded) prefix(d flow.Dimension) prefix {
-	if d == flow.Source {
-		return f.source
-	}
-	return f.destination
-}
-
+// ladder is the place of the ladder that the flow goes to.
 func (f *folded) ladder(d flow.Dimension) int {
-	return ladderIndex(f.class, d, f.prefix(d).isIPv4())
+	return ladderIndex(f.class, d, f.addresses[d].isIPv4())
 }
 
 func newLadder(ipv4 bool, entries int) *ladder {

@@ -117,8 +117,22 @@ func (l *Ledger) Add(h Half, r *Record) {
 		*e = entry{Key: r.Key, point: r.Point, used: true, last: l.epoch}
 		line.tags[way] = tag
 	}
+	if !e.active(h) && !l.forwards() {
+		l.books[h].distinct.insert(&e.Key)
+	}
 	e.counts[h].Add(r.Count)
 	line.weights[way] = e.weight()
+}
+
+// insertLate inserts a counted flow into the sketches of distinct things. Where
+// points share flows it isn't known earlier that a flow counts in this epoch, and
+// that not just the last packets of the one before pass another point; elsewhere
+// Add has done it, which makes the end of an epoch shorter. When a host begins or
+// ceases to forward, some flows are inserted twice, which changes nothing.
+func (l *Ledger) insertLate(b *book, e *entry) {
+	if l.epoch < l.forwarding+2 {
+		b.distinct.insert(&e.Key)
+	}
 }
 
 // forwardingEpochs is for how long a host remembers that points share flows.
@@ -206,7 +220,7 @@ func (l *Ledger) closeFlow(set, way int, h Half) {
 	if c == (epoch.Count{}) {
 		return
 	}
-	b.distinct.insert(&e.Key)
+	l.insertLate(b, e)
 	f := epoch.Flow{Key: e.Key, Direction: directionOf(point), Count: c}
 	if b.folded.Total() != 0 {
 		f.Error = b.folded.Estimate(id)
@@ -225,7 +239,7 @@ func (l *Ledger) foldWay(set, way int) {
 		}
 		if c, _ := l.settleOnce(set, way, id, Half(h)); c != (epoch.Count{}) {
 			b := &l.books[h]
-			b.distinct.insert(&victim.Key)
+			l.insertLate(b, &victim)
 			b.folded.Add(id, c.Bytes)
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c)
 		}
