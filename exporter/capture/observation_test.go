@@ -188,6 +188,22 @@ func TestOneObservationAHost(t *testing.T) {
 	}
 }
 
+// The same with a flow table that is much too small, so that flows are folded while
+// packets of theirs are on their way to the next device.
+func TestOneObservationOfFoldedFlows(t *testing.T) {
+	for name, p := range paths {
+		t.Run(name, func(t *testing.T) {
+			testutil.InNamespace(t, func(t *testing.T) {
+				seen, sent := p.run(t, 60_000, 3*time.Second, 8<<20)
+				if seen.folded == (epoch.Count{}) {
+					t.Error("nothing was folded: the test's table isn't too small")
+				}
+				p.check(t, seen, sent)
+			})
+		})
+	}
+}
+
 // run sends packets along a path for a time.
 func (p *path) run(t *testing.T, flows int, duration time.Duration, memory uint64) (*recorder, *traffic) {
 	t.Helper()
