@@ -60,6 +60,7 @@ type Capture struct {
 	logger   *slog.Logger
 	kernel   *kernel
 	ledger   *fold.Ledger
+	batch    batch
 	totals   *totals
 	devices  *devices
 	pinned   *pinned // nil without a pin path
@@ -124,12 +125,9 @@ func (c *Capture) Kept() []Kept {
 }
 
 func newLedger(layout Layout, key siphash.Key) *fold.Ledger {
-	return fold.NewLedger(fold.LedgerConfig{
-		Entries:       layout.TableEntries,
-		LadderEntries: ladderEntries,
-		Points:        layout.points(),
-		Key:           key,
-	})
+	c := layout.ledger()
+	c.Key = key
+	return fold.NewLedger(c)
 }
 
 // Attachments lists where the program is attached. Safe for concurrent use.
@@ -139,8 +137,10 @@ func (c *Capture) Attachments() []Attachment { return c.devices.attachments() }
 // Where the program stays attached no packet is missed. Safe for concurrent use.
 func (c *Capture) Reload(config Config) error { return c.devices.reload(config) }
 
-// Close detaches and unloads the program; with a pin path it leaves both.
+// Close detaches and unloads the program; with a pin path it leaves both. No epoch can
+// be used any more.
 func (c *Capture) Close() error {
+	defer c.ledger.Free()
 	return errors.Join(c.devices.close(), c.kernel.close(), c.pinned.close())
 }
 
@@ -236,9 +236,10 @@ func (c *Capture) endEpoch(sink Sink) error {
 	}
 	c.half = 1 - idle
 	c.reach(swapped)
-	c.kernel.ring.drainIdle(c.book)
+	c.kernel.ring.drainAll(c.book)
 	c.reach(drained)
 	c.bookSlots(idle)
+	c.bookBatch()
 	e := c.closeBooks(idle)
 	c.sequence++
 	e.Sequence, e.Start, e.End = c.sequence, c.start, end
@@ -264,9 +265,19 @@ func (c *Capture) bookSlots(h fold.Half) {
 	}
 }
 
-// book books one of the kernel's slots.
+// batch is records on their way to the ledger, which takes many together for less
+// than one after the other.
+type batch struct {
+	records [32]fold.Record
+	halves  [32]fold.Half
+	n       int
+}
+
+// book books one of the kernel's slots, with the next bookBatch at the latest.
 func (c *Capture) book(slot *bpf.CaptureSlot) {
-	record := fold.Record{
+	b := &c.batch
+	b.halves[b.n] = fold.Half(slot.Key.Half)
+	b.records[b.n] = fold.Record{
 		Key: flow.Key{
 			Source:          slot.Key.Source,
 			Destination:     slot.Key.Destination,
@@ -278,7 +289,16 @@ func (c *Capture) book(slot *bpf.CaptureSlot) {
 		Hash:  slot.Hash,
 		Count: epoch.Count{Packets: slot.Packets, Bytes: slot.Bytes},
 	}
-	c.ledger.Add(fold.Half(slot.Key.Half), &record)
+	if b.n++; b.n == len(b.records) {
+		c.bookBatch()
+	}
+}
+
+// bookBatch books what waits.
+func (c *Capture) bookBatch() {
+	b := &c.batch
+	c.ledger.AddBatch(b.halves[:b.n], b.records[:b.n])
+	b.n = 0
 }
 
 // closeBooks makes the epoch of an idle half.

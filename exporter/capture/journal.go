@@ -32,7 +32,7 @@ const journalFormat = 1
 type journalHeader struct {
 	format      uint64
 	fingerprint [32]byte // of maps and variables
-	layout      [6]uint64
+	layout      [7]uint64
 	namespace   uint64 // SO_NETNS_COOKIE
 	seed        [5]uint64
 	boot        [16]byte
@@ -97,12 +97,12 @@ func create(memory []byte, layout Layout) *journal {
 }
 
 func (h *journalHeader) setLayout(l Layout) {
-	h.layout = [...]uint64{uint64(l.CPUs), uint64(l.Sets), uint64(l.Devices), uint64(l.RingBytes), uint64(l.TableEntries), uint64(l.JournalBytes)}
+	h.layout = [...]uint64{uint64(l.CPUs), uint64(l.Sets), uint64(l.Devices), uint64(l.RingBytes), uint64(l.TableEntries), uint64(l.JournalBytes), uint64(l.Ladder)}
 }
 
 func (h *journalHeader) getLayout() Layout {
 	n := &h.layout
-	return Layout{CPUs: int(n[0]), Sets: int(n[1]), Devices: int(n[2]), RingBytes: int(n[3]), TableEntries: int(n[4]), JournalBytes: int(n[5])}
+	return Layout{CPUs: int(n[0]), Sets: int(n[1]), Devices: int(n[2]), RingBytes: int(n[3]), TableEntries: int(n[4]), JournalBytes: int(n[5]), Ladder: int(n[6])}
 }
 
 // last returns the state after the last committed epoch.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/bpf"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 )
 
 const (
@@ -22,8 +23,15 @@ const (
 	maxDevices = 512
 	minDevices = 16
 
-	waysPerSet    = 2
-	ladderEntries = 1024
+	waysPerSet = 2
+
+	// maxLadderEntries is the room of a level of the ladders: simulated with as
+	// many, every prefix of 0.3 % of a flood was found.
+	maxLadderEntries = 1024
+
+	// flowsPerColumn is how many entries of the flow table there are for each
+	// column of the sketch of folded flows: about as many are folded at most.
+	flowsPerColumn = 16
 )
 
 // Layout is how the memory budget is split between the kernel's maps and the
@@ -34,12 +42,14 @@ type Layout struct {
 	Devices      int // the first of them stands for unknown ones
 	RingBytes    int // a power of two
 	TableEntries int
+	Ladder       int // entries of a level
 	JournalBytes int // for messages, besides the budget; a power of two, 0 without a pin path
 }
 
 // newLayout gives the ring a quarter of the budget, so that it holds a second of
 // 230,000 evictions by default, the cache at most a quarter, the counters at most
-// an eighth, and the flow table three eighths.
+// an eighth, and the tables of user space the rest but a thirty-second, for what is
+// rounded up to pages.
 func newLayout(budget uint64, cpus int) (Layout, error) {
 	const slotBytes, counterBytes = int(unsafe.Sizeof(bpf.CaptureSlot{})), int(unsafe.Sizeof(bpf.CaptureCounters{}))
 	total := int(budget)
@@ -49,13 +59,45 @@ func newLayout(budget uint64, cpus int) (Layout, error) {
 	if slots < minSlots || devices < minDevices || ring < os.Getpagesize() {
 		return Layout{}, fmt.Errorf("capture.memory: %d bytes are too few for %d CPUs", budget, cpus)
 	}
-	return Layout{
-		CPUs:         cpus,
-		Sets:         slots / waysPerSet,
-		Devices:      devices,
-		RingBytes:    ring,
-		TableEntries: total * 3 / 8 / fold.EntryBytes,
-	}, nil
+	l := Layout{
+		CPUs:      cpus,
+		Sets:      slots / waysPerSet,
+		Devices:   devices,
+		RingBytes: ring,
+		Ladder:    min(maxLadderEntries, floorPowerOfTwo(total/(16<<10))),
+	}
+	l.TableEntries = l.fitTable(total - total/32)
+	return l, nil
+}
+
+// fitTable returns how many entries the flow table may have. There is always room
+// for some: at least a quarter of the budget is left when the kernel has its part.
+func (l Layout) fitTable(total int) int {
+	ledger := l.ledger()
+	left := total - l.kernelBytes() - ledger.Bytes()
+	return left / (fold.EntryBytes + cms.CellBytes*2/flowsPerColumn)
+}
+
+// kernelBytes is the memory of the maps whose size the layout decides.
+func (l *Layout) kernelBytes() int {
+	const slotBytes, counterBytes = int(unsafe.Sizeof(bpf.CaptureSlot{})), int(unsafe.Sizeof(bpf.CaptureCounters{}))
+	return l.RingBytes + 2*l.cacheSlots()*slotBytes + 2*l.halfCounters()*counterBytes
+}
+
+// ledger returns the sizes of the tables of user space.
+func (l *Layout) ledger() fold.LedgerConfig {
+	return fold.LedgerConfig{
+		Entries:       l.TableEntries,
+		LadderEntries: l.Ladder,
+		SketchWidth:   floorPowerOfTwo(l.TableEntries / flowsPerColumn),
+		Points:        l.points(),
+	}
+}
+
+// Bytes is the memory of kernel maps and tables together.
+func (l *Layout) Bytes() int {
+	ledger := l.ledger()
+	return l.kernelBytes() + ledger.Bytes()
 }
 
 // floorPowerOfTwo returns the greatest power of two that is at most n, 0 for 0.

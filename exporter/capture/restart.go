@@ -199,7 +199,7 @@ func (c *Capture) bookGeneration(g *generation) error {
 		moved.Key.Half, moved.Key.Point = uint8(c.half), translate(slot.Key.Point)
 		c.book(&moved)
 	}
-	old.ring.drainIdle(book)
+	old.ring.drainAll(book)
 	if c.totals.extra == nil {
 		c.totals.extra = make([]pointTotals, c.kernel.layout.points())
 	}

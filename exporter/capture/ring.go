@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -109,38 +109,52 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	return r, nil
 }
 
-// drain hands each evicted slot to take, up to what had been produced when it began,
-// and says whether that was all: a record that is still being written ends it. A slot
-// is the kernel's memory and valid only during the call.
-func (r *ring) drain(take func(*bpf.CaptureSlot)) (all bool) {
-	end := r.producer.Load()
-	for r.position < end {
-		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[r.position&r.mask])).Load()
+// drain hands each evicted slot to take, up to what had been produced when it began.
+// A slot is the kernel's memory and valid only during the call.
+func (r *ring) drain(take func(*bpf.CaptureSlot)) { r.drainTo(r.producer.Load(), take) }
+
+// Waiting for a record that a CPU is still writing takes less than a microsecond,
+// unless a hypervisor has just taken the CPU away.
+const (
+	busyWait  = 20 * time.Microsecond
+	busyLimit = 100 * time.Millisecond
+)
+
+// drainAll is drain, but waits for records that are still being written: behind
+// one of the epoch that has begun there may be others of the one that ends.
+func (r *ring) drainAll(take func(*bpf.CaptureSlot)) {
+	end, limit := r.producer.Load(), time.Now().Add(busyLimit)
+	for !r.drainTo(end, take) && time.Now().Before(limit) {
+		time.Sleep(busyWait)
+	}
+}
+
+// drainTo takes the records before a position and says whether these were all:
+// it stops at one that is still being written.
+func (r *ring) drainTo(end uint64, take func(*bpf.CaptureSlot)) bool {
+	position := r.position
+	for position < end {
+		length := (*atomic.Uint32)(unsafe.Pointer(&r.data[position&r.mask])).Load()
 		if length&ringBusy != 0 {
 			break
 		}
 		if length&ringDiscard == 0 {
-			r.takeRecord(r.record(r.position, length), take)
+			r.takeRecord(position, length, take)
 		}
-		r.position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
+		position += (ringHeader + uint64(length&ringLengthMask) + 7) &^ 7
 	}
+	r.position = position
 	if r.held == nil {
-		r.consumer.Store(r.position)
+		r.consumer.Store(position)
 	}
-	return r.position >= end
+	return position >= end
 }
 
-// drainIdle drains all records of a half that is idle. A run of the program that
-// counts in the other half may be writing its record yet, in front of one of ours.
-func (r *ring) drainIdle(take func(*bpf.CaptureSlot)) {
-	for !r.drain(take) {
-		runtime.Gosched()
-	}
-}
-
-// takeRecord hands over the slots of a record, all of which are of one half.
-func (r *ring) takeRecord(slots []bpf.CaptureSlot, take func(*bpf.CaptureSlot)) {
-	if r.held != nil && !r.held.see(slots[0].Key.Half, r.position) {
+// takeRecord hands over the slots of a record. All of them are of one half, and the
+// first is never empty.
+func (r *ring) takeRecord(position uint64, length uint32, take func(*bpf.CaptureSlot)) {
+	slots := r.record(position, length)
+	if r.held != nil && !r.held.see(slots[0].Key.Half, position) {
 		return
 	}
 	for i := range slots {

@@ -1,115 +1,65 @@
 package capture
 
 import (
-	"encoding/binary"
-	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/bpf"
-	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
-// fakeRing is a ring buffer in ordinary memory, large enough never to wrap around.
+// fakeRing is a ring as the kernel lays it out, and what writes to it.
 type fakeRing struct {
-	data               []byte
-	consumer, producer atomic.Uint64
+	ring
+	consumed, produced atomic.Uint64
 }
 
-const slotBytes = 64
+func newFakeRing(size int) *fakeRing {
+	f := &fakeRing{}
+	f.ring = ring{consumer: &f.consumed, producer: &f.produced, data: make([]byte, 2*size), mask: uint64(size) - 1}
+	return f
+}
 
-func newFakeRing(records int) *fakeRing {
-	size := 1
-	for size < records*(ringHeader+slotBytes) {
-		size *= 2
+const slotSize = uint64(unsafe.Sizeof(bpf.CaptureSlot{}))
+
+// reserve begins a record, which is busy until commit.
+func (f *fakeRing) reserve(packets uint64) (position uint64) {
+	position = f.produced.Load()
+	f.header(position).Store(uint32(slotSize) | ringBusy)
+	f.slot(position).Packets = packets
+	f.produced.Store(position + ringHeader + slotSize)
+	return position
+}
+
+func (f *fakeRing) header(position uint64) *atomic.Uint32 {
+	return (*atomic.Uint32)(unsafe.Pointer(&f.data[position&f.mask]))
+}
+
+func (f *fakeRing) slot(position uint64) *bpf.CaptureSlot {
+	return (*bpf.CaptureSlot)(unsafe.Pointer(&f.data[position&f.mask+ringHeader]))
+}
+
+func (f *fakeRing) commit(position uint64) { f.header(position).Store(uint32(slotSize)) }
+
+// A record that is still being written holds up those behind it: drain leaves them
+// for later, drainAll waits.
+func TestDrainAllWaitsForBusyRecords(t *testing.T) {
+	f := newFakeRing(1 << 12)
+	var taken []uint64
+	take := func(slot *bpf.CaptureSlot) { taken = append(taken, slot.Packets) }
+	f.commit(f.reserve(1))
+	busy := f.reserve(2)
+	f.commit(f.reserve(3))
+	if f.drain(take); len(taken) != 1 {
+		t.Fatalf("drain took %v, want the first record alone", taken)
 	}
-	return &fakeRing{data: make([]byte, size+slotBytes)}
-}
-
-// produce writes a record of a half with a number as its packets.
-func (f *fakeRing) produce(half fold.Half, number uint64) {
-	at := f.producer.Load()
-	binary.NativeEndian.PutUint32(f.data[at:], slotBytes)
-	slot := f.data[at+ringHeader:]
-	slot[37] = byte(half)
-	binary.NativeEndian.PutUint64(slot[40:], number)
-	f.producer.Store(at + ringHeader + slotBytes)
-}
-
-// open is what a run does that finds the ring.
-func (f *fakeRing) open(taken [2]uint64) *ring {
-	r := &ring{consumer: &f.consumer, producer: &f.producer, data: f.data, mask: ^uint64(0), position: f.consumer.Load()}
-	r.hold(taken)
-	return r
-}
-
-// Records of two halves, in any order around the end of an epoch, with runs that end at
-// any time: each record is in one committed epoch of its half, as the list of all says.
-func TestHeldRecordsAreCommittedOnce(t *testing.T) {
-	random := rand.New(rand.NewPCG(5, 5))
-	for range 200 {
-		f := newFakeRing(400)
-		var taken [2]uint64
-		var want, got [2][]uint64 // by half, committed
-		var pending [2][]uint64   // by half, read in this run
-		r := f.open(taken)
-		read := func() {
-			r.drainIdle(func(s *bpf.CaptureSlot) { pending[s.Key.Half] = append(pending[s.Key.Half], s.Packets) })
-		}
-		half, number := fold.Half(0), uint64(0)
-		produce := func(late int) {
-			h := half
-			if random.IntN(10) < late {
-				h = 1 - half
-			}
-			number++
-			f.produce(h, number)
-			want[h] = append(want[h], number)
-		}
-		for range 10 {
-			for range random.IntN(15) {
-				produce(0)
-				if random.IntN(4) == 0 {
-					read()
-				}
-			}
-			for range random.IntN(15) {
-				produce(5) // during the swap
-				if random.IntN(4) == 0 {
-					read()
-				}
-			}
-			if random.IntN(3) == 0 { // killed before the commit
-				r, pending = f.open(taken), [2][]uint64{}
-			}
-			read()
-			consumer, after := r.afterCommit(half)
-			got[half] = append(got[half], pending[half]...)
-			pending[half] = nil
-			taken = after
-			if random.IntN(3) == 0 { // killed right behind it
-				f.consumer.Store(consumer)
-				r, pending = f.open(taken), [2][]uint64{}
-			} else {
-				r.release(half)
-			}
-			half = 1 - half
-		}
-		for range 2 {
-			read()
-			got[half] = append(got[half], pending[half]...)
-			pending[half] = nil
-			r.release(half)
-			half = 1 - half
-		}
-		for h := range want {
-			if !slices.Equal(got[h], want[h]) {
-				t.Fatalf("of half %d the records %v are committed, want %v", h, got[h], want[h])
-			}
-		}
-		if f.consumer.Load() != f.producer.Load() {
-			t.Fatalf("%d bytes aren't given back", f.producer.Load()-f.consumer.Load())
-		}
+	time.AfterFunc(5*time.Millisecond, func() { f.commit(busy) })
+	if f.drainAll(take); len(taken) != 3 || taken[1] != 2 || taken[2] != 3 {
+		t.Fatalf("drainAll took %v, want all three", taken)
+	}
+	f.reserve(4) // for ever
+	if f.drainAll(take); len(taken) != 3 {
+		t.Fatalf("took %v, of which one wasn't written", taken)
 	}
 }

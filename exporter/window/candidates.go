@@ -1,8 +1,8 @@
 package window
 
 import (
-	"hash/maphash"
 	"iter"
+	"math"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
@@ -23,15 +23,27 @@ const candidateWays = 8
 // therefore never too large. The hash is seeded at random, so that nobody can aim
 // keys at one set.
 type candidates[K comparable] struct {
-	seed  maphash.Seed
-	table []counted[K] // sets of candidateWays; the zero Count marks a free place
-	taken []int32      // the places that aren't free: a quiet epoch is cheap
+	hash  func(K, *hashSeed) uint64
+	seed  hashSeed
+	lines []candidateLine // one a set
+	table []counted[K]    // sets of candidateWays
+	taken []int32         // the places that aren't free: a quiet epoch is cheap
+}
+
+// candidateLine is what is looked at first of a set, a cache line: most keys need
+// no more than that and their own place.
+type candidateLine struct {
+	tags   [candidateWays]uint32 // of the keys' hashes
+	weight [candidateWays]uint32 // bytes, as far as they fit; 0 is a free place
 }
 
 // newCandidates returns room for so many keys, a power of two, at least
 // candidateWays.
-func newCandidates[K comparable](room int) candidates[K] {
-	return candidates[K]{seed: maphash.MakeSeed(), table: make([]counted[K], room)}
+func newCandidates[K comparable](room int, hash func(K, *hashSeed) uint64) candidates[K] {
+	return candidates[K]{
+		hash: hash, seed: newHashSeed(),
+		lines: make([]candidateLine, room/candidateWays), table: make([]counted[K], room),
+	}
 }
 
 // add counts under a key.
@@ -39,32 +51,29 @@ func (c *candidates[K]) add(key K, count epoch.Count) {
 	if count == (epoch.Count{}) {
 		return
 	}
-	first := c.set(key)
-	set := c.table[first : first+candidateWays]
-	smallest := &set[0]
-	for i := range set {
-		e := &set[i]
-		if e.Count == (epoch.Count{}) {
-			*e = counted[K]{key, count}
-			c.taken = append(c.taken, int32(first+i))
-			return
+	hash := c.hash(key, &c.seed)
+	set, tag := int(hash&uint64(len(c.lines)-1)), uint32(hash>>32)
+	line, smallest := &c.lines[set], 0
+	for way := range line.tags {
+		if line.tags[way] == tag && line.weight[way] != 0 {
+			if e := &c.table[set*candidateWays+way]; e.key == key {
+				e.Count.Add(count)
+				line.weight[way] = weightOf(e.Bytes)
+				return
+			}
 		}
-		if e.key == key {
-			e.Count.Add(count)
-			return
-		}
-		if e.Bytes < smallest.Bytes {
-			smallest = e
+		if line.weight[way] < line.weight[smallest] {
+			smallest = way
 		}
 	}
-	*smallest = counted[K]{key, count}
+	if line.weight[smallest] == 0 {
+		c.taken = append(c.taken, int32(set*candidateWays+smallest))
+	}
+	line.tags[smallest], line.weight[smallest] = tag, weightOf(count.Bytes)
+	c.table[set*candidateWays+smallest] = counted[K]{key, count}
 }
 
-// set returns the first place of a key's set.
-func (c *candidates[K]) set(key K) int {
-	sets := uint64(len(c.table) / candidateWays)
-	return int(maphash.Comparable(c.seed, key)&(sets-1)) * candidateWays
-}
+func weightOf(bytes uint64) uint32 { return uint32(max(1, min(bytes, math.MaxUint32))) }
 
 // bytes yields the bytes of each key, in the order of taken.
 func (c *candidates[K]) bytes() iter.Seq[uint64] {
@@ -86,7 +95,7 @@ func (c *candidates[K]) take(n int, scratch []uint64) ([]counted[K], []uint64) {
 		if e := &c.table[place]; largest.keeps(e.Bytes) {
 			all = append(all, *e)
 		}
-		c.table[place] = counted[K]{}
+		c.lines[place/candidateWays].weight[place%candidateWays] = 0
 	}
 	c.taken = c.taken[:0]
 	return all, scratch

@@ -234,7 +234,7 @@ func TestTopKDoesNotChurn(t *testing.T) {
 func TestCandidates(t *testing.T) {
 	random := rand.New(rand.NewPCG(11, 12))
 	for _, keys := range []int{10, 64, 5000} {
-		c := newCandidates[int](64)
+		c := newCandidates(64, func(key int, s *hashSeed) uint64 { return fold64(uint64(key)^s[0], s[1]|1) })
 		truth := map[int]epoch.Count{}
 		for range 20_000 {
 			key, count := random.IntN(keys), epoch.Count{Packets: 1, Bytes: random.Uint64N(1500)}

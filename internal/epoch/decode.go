@@ -120,7 +120,7 @@ func flowColumnsAgree(c *epochpb.Flows, n int) bool {
 	addresses := int(c.GetIpv4())*4 + (n-int(c.GetIpv4()))*16
 	return int(c.GetIpv4()) <= n && len(c.GetSources()) == addresses && len(c.GetDestinations()) == addresses &&
 		len(c.GetSourcePorts()) == n && len(c.GetDestinationPorts()) == n && len(c.GetDirections()) == n &&
-		len(c.GetPackets()) == n && len(c.GetBytes()) == n
+		len(c.GetPackets()) == n && len(c.GetBytes()) == n && (len(c.GetErrors()) == n || len(c.GetErrors()) == 0)
 }
 
 func (e *Epoch) decodeFlows(message *epochpb.Epoch) error {
@@ -145,6 +145,9 @@ func (e *Epoch) decodeFlows(message *epochpb.Epoch) error {
 		f.SourcePort, f.DestinationPort = uint16(c.SourcePorts[i]), uint16(c.DestinationPorts[i])
 		f.Protocol, f.Direction = c.Protocols[i], flow.Direction(c.Directions[i])
 		f.Count = Count{Packets: c.Packets[i], Bytes: c.Bytes[i]}
+		if len(c.Errors) > 0 {
+			f.Error = c.Errors[i]
+		}
 	}
 	return nil
 }

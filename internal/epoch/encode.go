@@ -135,7 +135,20 @@ func encodeFlows(flows []Flow) *epochpb.Flows {
 		columns.Packets[i] = f.Packets
 		columns.Bytes[i] = f.Bytes
 	}
+	columns.Errors = encodeErrors(flows)
 	return columns
+}
+
+// encodeErrors returns the column of errors, nil if all are 0.
+func encodeErrors(flows []Flow) []uint64 {
+	if !slices.ContainsFunc(flows, func(f Flow) bool { return f.Error != 0 }) {
+		return nil
+	}
+	errors := make([]uint64, len(flows))
+	for i := range flows {
+		errors[i] = flows[i].Error
+	}
+	return errors
 }
 
 // appendLadder adds the ladder as one message for each family that it has.

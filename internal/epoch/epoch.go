@@ -66,6 +66,9 @@ type Flow struct {
 	flow.Key
 	Direction flow.Direction
 	Count
+	// Error is how many bytes of the flow may have been folded in the same epoch:
+	// at least as many as were.
+	Error uint64
 }
 
 // Class says which host answers for traffic when several monitored hosts see it.

@@ -42,9 +42,9 @@ func example() *Epoch {
 			{Name: "eth1", Direction: flow.Ingress},
 		},
 		Flows: []Flow{
-			{flow.Key{Source: address("10.0.0.2"), Destination: address("10.0.0.3"), SourcePort: 65535, DestinationPort: 1, Protocol: 6}, flow.Egress, Count{7, 2000}},
-			{flow.Key{Source: address("10.0.0.4"), Destination: address("10.0.0.3"), Protocol: 1}, flow.Ingress, Count{1, 40}},
-			{flow.Key{Source: address("fd00::1"), Destination: address("fd00::2"), SourcePort: 9, Protocol: 17}, flow.Egress, Count{4, 400}},
+			{flow.Key{Source: address("10.0.0.2"), Destination: address("10.0.0.3"), SourcePort: 65535, DestinationPort: 1, Protocol: 6}, flow.Egress, Count{7, 2000}, 33},
+			{flow.Key{Source: address("10.0.0.4"), Destination: address("10.0.0.3"), Protocol: 1}, flow.Ingress, Count{1, 40}, 0},
+			{flow.Key{Source: address("fd00::1"), Destination: address("fd00::2"), SourcePort: 9, Protocol: 17}, flow.Egress, Count{4, 400}, 1 << 40},
 		},
 		Ladders: []Ladder{
 			{Dimension: flow.Source, Class: FleetSource, Entries: folded[:3]},
@@ -108,6 +108,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"a folded packet":  {func(b *epochpb.Batch) { b.Epochs[0].Ladders[0].Levels[0].Packets[0]-- }, "conserve"},
 		"short addresses":  {func(b *epochpb.Batch) { b.Epochs[0].Flows.Sources = b.Epochs[0].Flows.Sources[1:] }, "flow columns"},
 		"short ports":      {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts = nil }, "flow columns"},
+		"short errors":     {func(b *epochpb.Batch) { b.Epochs[0].Flows.Errors = b.Epochs[0].Flows.Errors[1:] }, "flow columns"},
 		"more IPv4":        {func(b *epochpb.Batch) { b.Epochs[0].Flows.Ipv4 = 1 << 30 }, "flow columns"},
 		"port":             {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts[0] = 70000 }, "port"},
 		"flow direction":   {func(b *epochpb.Batch) { b.Epochs[0].Flows.Directions[0] = 2 }, "direction"},

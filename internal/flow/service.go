@@ -39,8 +39,13 @@ func wellKnown(protocol uint8, port uint16) bool {
 	if port < systemPorts {
 		return port != 0
 	}
-	_, named := serviceNames[Service{protocol, port}]
-	return named
+	switch protocol {
+	case ProtocolTCP:
+		return namedPorts[0][port/64]>>(port%64)&1 != 0
+	case ProtocolUDP:
+		return namedPorts[1][port/64]>>(port%64)&1 != 0
+	}
+	return false
 }
 
 // Name returns the name that IANA registered for the service, or the one by which
@@ -54,6 +59,21 @@ func (s Service) Name() string {
 
 // serviceNames are those that show up most, not the registry.
 var serviceNames = makeServiceNames()
+
+// namedPorts has a bit for each port of TCP and of UDP that has a name: it is asked
+// for every flow.
+var namedPorts = makeNamedPorts()
+
+func makeNamedPorts() (ports [2][1 << 16 / 64]uint64) {
+	for service := range serviceNames {
+		i := 0
+		if service.Protocol == ProtocolUDP {
+			i = 1
+		}
+		ports[i][service.Port/64] |= 1 << (service.Port % 64)
+	}
+	return ports
+}
 
 func makeServiceNames() map[Service]string {
 	names := map[Service]string{}

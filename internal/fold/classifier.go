@@ -17,6 +17,9 @@ type Classifier struct {
 // FleetDestination where the source is outside and the destination is on another
 // host of the fleet, and Own otherwise.
 func (c *Classifier) Class(key *flow.Key) epoch.Class {
+	if len(c.Fleet) == 0 {
+		return epoch.Own
+	}
 	source := key.SourceAddr()
 	if contains(c.Local, source) {
 		return epoch.Own

@@ -2,6 +2,7 @@ package fold
 
 import (
 	"encoding/binary"
+	"math/bits"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
@@ -19,18 +20,20 @@ func newDistinct(key siphash.Key) distinct {
 	return distinct{key, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}}
 }
 
-// insert takes a flow; taking it again changes nothing. A destination port is one
-// of its protocol: tcp/53 and udp/53 are two.
+// insert takes a flow; taking it again changes nothing. The hashes are those of
+// the key's canonical encoding, of its addresses, and of four bytes: destination
+// port in network order, protocol, zero. So tcp/53 and udp/53 are two.
 func (d *distinct) insert(k *flow.Key) {
-	var canonical [flow.KeyLen]byte
-	k.Canonical(&canonical)
-	d.flows.Insert(d.key.Sum(canonical[:]))
-	d.sources.Insert(d.key.Sum(k.Source[:]))
-	d.destinations.Insert(d.key.Sum(k.Destination[:]))
-	var port [4]byte
-	binary.BigEndian.PutUint16(port[:], k.DestinationPort)
-	port[2] = k.Protocol
-	d.ports.Insert(d.key.Sum(port[:]))
+	words := [5]uint64{
+		binary.LittleEndian.Uint64(k.Source[:8]), binary.LittleEndian.Uint64(k.Source[8:]),
+		binary.LittleEndian.Uint64(k.Destination[:8]), binary.LittleEndian.Uint64(k.Destination[8:]),
+	}
+	port := uint32(bits.ReverseBytes16(k.DestinationPort)) | uint32(k.Protocol)<<16
+	words[4] = uint64(bits.ReverseBytes16(k.SourcePort)) | uint64(port)<<16
+	d.flows.Insert(d.key.Sum40(&words))
+	d.sources.Insert(d.key.Sum16(words[0], words[1]))
+	d.destinations.Insert(d.key.Sum16(words[2], words[3]))
+	d.ports.Insert(d.key.Sum4(port))
 }
 
 func (d *distinct) reset() {

@@ -2,6 +2,7 @@ package fold
 
 import (
 	"net/netip"
+	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
@@ -14,13 +15,28 @@ var (
 	ipv6Steps = []int{128, 64, 48, 32}
 )
 
+// foldBatch is how many flows, for each entry of a level, are folded at a time. A
+// prefix has to be among the largest of a batch and what is kept already, not of a
+// few neighbours in a hash table; and sorting makes a batch cheaper than its flows
+// one by one.
+const foldBatch = 8
+
 // Ladders take what gives up its flow: by source and by destination, for each
 // class and family a table a prefix length, each of which folds its smallest
-// prefix into the next. Bytes are conserved: what both dimensions of Snapshot
+// prefixes into the next. Bytes are conserved: what both dimensions of Snapshot
 // hold is what was added. Not safe for concurrent use.
 type Ladders struct {
 	ladders [laddersCount]*ladder // made when first used
 	entries int                   // a level
+	waiting []folded              // a batch
+	work    *workspace
+}
+
+// folded is a flow that waits for its batch.
+type folded struct {
+	addresses [2]prefix // by dimension
+	epoch.Count
+	class epoch.Class
 }
 
 const (
@@ -31,20 +47,37 @@ const (
 // ladder is that of one class, dimension and family.
 type ladder struct {
 	levels []level
-	rest   levelEntry // the whole family
+	rest   epoch.Count // of the whole family
 	root   netip.Prefix
 }
 
 // NewLadders returns empty ladders with room for so many prefixes a level.
-func NewLadders(entriesPerLevel int) *Ladders { return &Ladders{entries: entriesPerLevel} }
+func NewLadders(entriesPerLevel int) *Ladders {
+	return newLadders(max(1, entriesPerLevel), &workspace{})
+}
+
+// newLadders returns ladders that share the workspace with others.
+func newLadders(entries int, work *workspace) *Ladders {
+	return &Ladders{entries: entries, waiting: make([]folded, 0, foldBatch*entries), work: work}
+}
+
+// Memory of ladders by entries of a level: that of one half's batch and, with both
+// families and dimensions in use, levels; that of the workspace, for a batch and
+// the entries of a level.
+const (
+	ladderBytes    = foldBatch*int(unsafe.Sizeof(folded{})) + 2*2*4*int(unsafe.Sizeof(prefixCount{}))
+	workspaceBytes = foldBatch*2*int(unsafe.Sizeof(numbered{})) + (foldBatch+1)*(4*int(unsafe.Sizeof(prefixCount{}))+8)
+)
 
 // Add folds a flow.
 func (l *Ladders) Add(class epoch.Class, key *flow.Key, c epoch.Count) {
 	if c == (epoch.Count{}) {
 		return
 	}
-	l.at(class, flow.Source, isIPv4(&key.Source)).add(key.Source, c)
-	l.at(class, flow.Destination, isIPv4(&key.Destination)).add(key.Destination, c)
+	l.waiting = append(l.waiting, folded{[2]prefix{prefixOf(&key.Source), prefixOf(&key.Destination)}, c, class})
+	if len(l.waiting) == cap(l.waiting) {
+		l.foldWaiting()
+	}
 }
 
 // AddPrefixes folds what other ladders hold, each prefix from its own length on.
@@ -52,13 +85,15 @@ func (l *Ladders) AddPrefixes(others []epoch.Ladder) {
 	for i := range others {
 		for j := range others[i].Entries {
 			e := &others[i].Entries[j]
-			l.at(others[i].Class, others[i].Dimension, e.Addr().Is4()).addPrefix(e)
+			l.at(ladderIndex(others[i].Class, others[i].Dimension, e.Addr().Is4())).addPrefix(e)
 		}
 	}
+	l.foldPrefixes()
 }
 
 // Snapshot returns what was added since the last Reset. The caller owns it.
 func (l *Ladders) Snapshot() []epoch.Ladder {
+	l.foldWaiting()
 	var all []epoch.Ladder
 	for i, ladder := range l.ladders {
 		if ladder == nil {
@@ -76,6 +111,7 @@ func (l *Ladders) Snapshot() []epoch.Ladder {
 
 // Reset empties the ladders and keeps their memory.
 func (l *Ladders) Reset() {
+	l.waiting = l.waiting[:0]
 	for _, ladder := range l.ladders {
 		if ladder != nil {
 			ladder.reset()
@@ -83,19 +119,72 @@ func (l *Ladders) Reset() {
 	}
 }
 
-func (l *Ladders) at(class epoch.Class, dimension flow.Dimension, ipv4 bool) *ladder {
-	family := 1
-	if ipv4 {
-		family = 0
+// ladderIndex is the place of a ladder among all.
+func ladderIndex(class epoch.Class, dimension flow.Dimension, ipv4 bool) int {
+	i := int(class)*4 + int(dimension)*2
+	if !ipv4 {
+		i++
 	}
-	i := int(class)*4 + int(dimension)*2 + family
+	return i
+}
+
+func (l *Ladders) at(i int) *ladder {
 	if l.ladders[i] == nil {
-		l.ladders[i] = newLadder(ipv4, l.entries)
+		l.ladders[i] = newLadder(i%2 == 0, l.entries)
 	}
 	return l.ladders[i]
 }
 
-func isIPv4(address *[16]byte) bool { return netip.AddrFrom16(*address).Is4In6() }
+// foldWaiting folds the batch, whatever its size.
+func (l *Ladders) foldWaiting() {
+	for _, dimension := range flow.Dimensions {
+		// Most often all of them belong to one ladder, and one look is enough.
+		var done [laddersCount]bool
+		for i := range l.waiting {
+			if ladder := l.waiting[i].ladder(dimension); !done[ladder] {
+				done[ladder] = true
+				if l.foldInto(ladder, dimension) == len(l.waiting) {
+					break
+				}
+			}
+		}
+	}
+	l.waiting = l.waiting[:0]
+}
+
+// foldInto folds those of the batch that belong to a ladder, and returns how many
+// these were.
+func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) int {
+	s := &l.work.sorter
+	s.items = s.items[:0]
+	for i := range l.waiting {
+		if f := &l.waiting[i]; f.ladder(dimension) == ladder {
+			s.items = append(s.items, numbered{f.addresses[dimension], uint32(i)})
+		}
+	}
+	s.sort()
+	sums := l.work.batch[:0]
+	for i := range s.items {
+		sums = appendSum(sums, s.items[i].prefix, l.waiting[s.items[i].number].Count)
+	}
+	l.work.batch = sums
+	l.at(ladder).take(l.work, sums)
+	return len(s.items)
+}
+
+// foldPrefixes folds what came from other ladders.
+func (l *Ladders) foldPrefixes() {
+	for _, ladder := range l.ladders {
+		if ladder != nil {
+			ladder.take(l.work, nil)
+		}
+	}
+}
+
+// ladder is the place of the ladder that the flow goes to.
+func (f *folded) ladder(d flow.Dimension) int {
+	return ladderIndex(f.class, d, f.addresses[d].isIPv4())
+}
 
 func newLadder(ipv4 bool, entries int) *ladder {
 	steps, offset, root := ipv6Steps, 0, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -104,56 +193,59 @@ func newLadder(ipv4 bool, entries int) *ladder {
 	}
 	l := &ladder{root: root}
 	for _, bits := range steps {
-		l.levels = append(l.levels, newLevel(offset+bits, entries))
+		l.levels = append(l.levels, level{bits: offset + bits, room: entries})
 	}
 	return l
 }
 
-func (l *ladder) add(address [16]byte, c epoch.Count) { l.addFrom(0, address, c) }
-
-// addFrom counts at the levels from the given one on, until one has room.
-func (l *ladder) addFrom(first int, address [16]byte, c epoch.Count) {
-	for i := first; i < len(l.levels); i++ {
-		victim, evicted := l.levels[i].add(address, c)
-		if !evicted {
-			return
+// take counts ascending addresses, and what is incoming at each level, letting
+// what has no room at a level go to the next.
+func (l *ladder) take(w *workspace, sums []prefixCount) {
+	for i := range l.levels {
+		next := 0
+		if i+1 < len(l.levels) {
+			next = l.levels[i+1].bits
 		}
-		address, c = victim.prefix, victim.Count
+		w.rests[i%2] = l.levels[i].take(w, sums, w.rests[i%2][:0], next)
+		sums = w.rests[i%2]
 	}
-	l.rest.Count.Add(c)
+	for i := range sums {
+		l.rest.Add(sums[i].Count)
+	}
 }
 
-// addPrefix counts at the longest level that isn't longer than the prefix.
+// addPrefix lets a prefix wait at the longest level that isn't longer than it.
 func (l *ladder) addPrefix(p *epoch.Prefix) {
 	if p.Count == (epoch.Count{}) {
 		return
 	}
-	bits := p.Bits()
+	bits, address := p.Bits(), p.Addr().As16()
 	if p.Addr().Is4() {
 		bits += ipv4Bits
 	}
 	for i := range l.levels {
-		if l.levels[i].bits <= bits {
-			l.addFrom(i, p.Addr().As16(), p.Count)
+		if level := &l.levels[i]; level.bits <= bits {
+			level.incoming = append(level.incoming, prefixCount{prefixOf(&address).masked(level.bits), p.Count})
 			return
 		}
 	}
-	l.rest.Count.Add(p.Count)
+	l.rest.Add(p.Count)
 }
 
 func (l *ladder) appendTo(to []epoch.Prefix) []epoch.Prefix {
 	for i := range l.levels {
 		to = l.levels[i].appendTo(to)
 	}
-	if l.rest.Count != (epoch.Count{}) {
-		to = append(to, epoch.Prefix{Prefix: l.root, Count: l.rest.Count})
+	if l.rest != (epoch.Count{}) {
+		to = append(to, epoch.Prefix{Prefix: l.root, Count: l.rest})
 	}
 	return to
 }
 
 func (l *ladder) reset() {
 	for i := range l.levels {
-		clear(l.levels[i].entries)
+		l.levels[i].entries = l.levels[i].entries[:0]
+		l.levels[i].incoming = l.levels[i].incoming[:0]
 	}
-	l.rest = levelEntry{}
+	l.rest = epoch.Count{}
 }

@@ -201,3 +201,52 @@ func TestFoldedFlowCountsOnce(t *testing.T) {
 		t.Errorf("counted %d packets and %d duplicates, want 100 each", counted.Packets, duplicate.Packets)
 	}
 }
+
+// A router whose table has room for one flow in five, and whose memory of flows that
+// left for as many: each packet is seen coming in and, later, going out. Without the
+// memory 30 % of the bytes would count twice.
+func TestForwardedFlowsCountOnceUnderPressure(t *testing.T) {
+	const in, out, population = 2, 5, 5000
+	r := rand.New(rand.NewPCG(11, 11))
+	l := newTestLedger(population / 5)
+	var sent, counted, duplicate epoch.Count
+	var underway []*Record
+	for i := range 40 {
+		h := Half(i % 2)
+		for range 4000 {
+			record := testRecord(r.Uint64N(population), in, 1, 60+r.Uint64N(1000))
+			sent.Add(record.Count)
+			l.Add(h, record)
+			leaving := *record
+			leaving.Point = out
+			underway = append(underway, &leaving)
+			if j := r.IntN(len(underway)); len(underway) > 100 {
+				l.Add(h, underway[j])
+				underway[j] = underway[len(underway)-1]
+				underway = underway[:len(underway)-1]
+			}
+		}
+		b := l.Close(h)
+		counted.Add(b.sum(flow.Source))
+		for point, c := range b.Duplicates {
+			counted.Sub(c)
+			duplicate.Add(c)
+			if point != in && point != out && c != (epoch.Count{}) {
+				t.Fatalf("duplicates at point %d", point)
+			}
+		}
+		l.Reset(h)
+	}
+	if ratio := float64(counted.Bytes) / float64(sent.Bytes); ratio < 0.98 || ratio > 1.08 {
+		t.Errorf("counted %.3f of what was sent", ratio)
+	}
+	want := sent
+	for _, r := range underway {
+		want.Sub(r.Count)
+	}
+	want.Add(sent)
+	want.Sub(counted)
+	if duplicate != want {
+		t.Errorf("%v duplicates, want %v: all that was seen and isn't counted", duplicate, want)
+	}
+}

@@ -1,95 +1,85 @@
 package fold
 
-import (
-	"hash/maphash"
-	"net/netip"
+import "github.com/traffic-monitor-agent/tma/internal/epoch"
 
-	"github.com/traffic-monitor-agent/tma/internal/epoch"
-)
-
-// levelWays is the number of places that a prefix may take in its level.
-const levelWays = 8
-
-// level is a bounded table of the prefixes of one length: set-associative, so
-// that a new prefix always has room, at the price of the smallest of its set.
+// level holds the prefixes of one length: at most room of them, the largest.
 type level struct {
-	bits    int // of the prefix in a 16-byte address, IPv4 from 96 on
-	seed    maphash.Seed
-	entries []levelEntry // sets of levelWays
+	bits     int // of the prefix in a 16-byte address, IPv4 from 96 on
+	room     int
+	entries  []prefixCount // ascending
+	incoming []prefixCount // not looked at yet, in any order; only from other ladders
 }
 
-// levelEntry is free if its count is zero.
-type levelEntry struct {
-	prefix [16]byte
-	epoch.Count
+// workspace is memory that all ladders use, one after the other.
+type workspace struct {
+	sorter sorter
+	// batch is the sums of one, incoming those of prefixes from other ladders, all
+	// a level's candidates, and rests what two neighbouring levels have no room for.
+	batch, incoming, all []prefixCount
+	rests                [2][]prefixCount
+	values               []uint64
 }
 
-func (e *levelEntry) free() bool { return e.Count == epoch.Count{} }
-
-func newLevel(bits, entries int) level {
-	sets := max(1, entries/levelWays)
-	return level{bits: bits, seed: maphash.MakeSeed(), entries: make([]levelEntry, sets*levelWays)}
-}
-
-// add counts under the prefix of the address. If another prefix had to make room
-// it returns that one, to be counted at the next level.
-func (l *level) add(address [16]byte, c epoch.Count) (victim levelEntry, evicted bool) {
-	prefix := masked(address, l.bits)
-	set := l.set(&prefix)
-	least := &set[0]
-	for i := range set {
-		e := &set[i]
-		if e.prefix == prefix && !e.free() {
-			e.Count.Add(c)
-			return levelEntry{}, false
-		}
-		if !least.free() && (e.free() || e.Bytes < least.Bytes) {
-			least = e
+// take counts sums, ascending prefixes of this level, among the entries. If there
+// are more than there is room for, it appends what is under the smallest of them
+// to rest, as prefixes of the given length, ascending.
+func (l *level) take(w *workspace, sums, rest []prefixCount, restBits int) []prefixCount {
+	if len(l.incoming) > 0 {
+		w.incoming = w.sorted(l.incoming, w.incoming[:0])
+		w.all = mergeSum(w.all[:0], sums, w.incoming)
+		w.batch, w.all = w.all, w.batch
+		sums, l.incoming = w.batch, l.incoming[:0]
+	}
+	if len(sums) == 0 {
+		return rest
+	}
+	all := mergeSum(w.all[:0], l.entries, sums)
+	w.all = all
+	l.entries = l.entries[:0]
+	if len(all) <= l.room {
+		l.entries = append(l.entries, all...)
+		return rest
+	}
+	largest := w.largest(all, l.room)
+	for i := range all {
+		e := &all[i]
+		if largest.keeps(e.Bytes) {
+			l.entries = append(l.entries, *e)
+		} else {
+			rest = appendSum(rest, e.masked(restBits), e.Count)
 		}
 	}
-	victim, evicted = *least, !least.free()
-	*least = levelEntry{prefix: prefix, Count: c}
-	return victim, evicted
+	return rest
 }
 
-func (l *level) set(prefix *[16]byte) []levelEntry {
-	sets := uint64(len(l.entries) / levelWays)
-	i := maphash.Bytes(l.seed, prefix[:]) % sets * levelWays
-	return l.entries[i : i+levelWays]
+// largest finds where the n largest end.
+func (w *workspace) largest(all []prefixCount, n int) cut {
+	w.values = w.values[:0]
+	for i := range all {
+		w.values = append(w.values, all[i].Bytes)
+	}
+	return cutAt(w.values, n)
+}
+
+// sorted appends the sums of the prefixes in any order, ascending.
+func (w *workspace) sorted(from, to []prefixCount) []prefixCount {
+	w.sorter.items = w.sorter.items[:0]
+	for i := range from {
+		w.sorter.items = append(w.sorter.items, numbered{from[i].prefix, uint32(i)})
+	}
+	w.sorter.sort()
+	for i := range w.sorter.items {
+		p := &w.sorter.items[i]
+		to = appendSum(to, p.prefix, from[p.number].Count)
+	}
+	return to
 }
 
 // appendTo adds the level's prefixes to a ladder's entries.
 func (l *level) appendTo(to []epoch.Prefix) []epoch.Prefix {
 	for i := range l.entries {
-		if e := &l.entries[i]; !e.free() {
-			to = append(to, epoch.Prefix{Prefix: prefixOf(e.prefix, l.bits), Count: e.Count})
-		}
+		e := &l.entries[i]
+		to = append(to, epoch.Prefix{Prefix: e.netip(l.bits), Count: e.Count})
 	}
 	return to
-}
-
-// masked returns the address with all bits behind the first n cleared.
-func masked(address [16]byte, n int) [16]byte {
-	for i := range address {
-		switch kept := n - i*8; {
-		case kept <= 0:
-			address[i] = 0
-		case kept < 8:
-			address[i] &= 0xff << (8 - kept)
-		}
-	}
-	return address
-}
-
-// ipv4Bits is how many bits precede an IPv4 address that is mapped to IPv6.
-const ipv4Bits = 96
-
-// prefixOf returns the first n bits of a 16-byte address as a prefix of its own
-// family.
-func prefixOf(address [16]byte, n int) netip.Prefix {
-	a := netip.AddrFrom16(address)
-	if a.Is4In6() && n >= ipv4Bits {
-		return netip.PrefixFrom(a.Unmap(), n-ipv4Bits)
-	}
-	return netip.PrefixFrom(a, n)
 }

@@ -30,98 +30,177 @@ type Half uint8
 type entry struct {
 	flow.Key
 	point   uint16
-	hash    uint64
 	counts  [2]epoch.Count // by Half
+	last    uint32         // number of the last epoch in which it had traffic
 	used    bool
-	primary bool   // the flow is counted here
-	last    uint32 // number of the last epoch in which it had traffic
+	primary bool // the flow is counted here
 }
 
 func (e *entry) active(h Half) bool { return e.counts[h] != epoch.Count{} }
 
-func (e *entry) silent() bool { return !e.active(0) && !e.active(1) }
+func (e *entry) is(r *Record) bool { return e.used && e.point == r.Point && e.Key == r.Key }
 
-func (e *entry) is(r *Record) bool {
-	return e.used && e.hash == r.Hash && e.point == r.Point && e.Key == r.Key
+func (e *entry) sameFlow(o *entry) bool { return o.used && e.Key == o.Key }
+
+// line is what is looked at first of a set, one cache line: whose flows are in
+// it, and which of them goes.
+type line struct {
+	tags [tableWays]uint32 // of the flows' hashes; 0 is free
+	// weights order the ways by who goes first: 0 is free, then those without
+	// traffic by the number of their last epoch, then by bytes those with traffic,
+	// which have the top bit.
+	weights [tableWays]uint32
 }
 
-func (e *entry) sameFlow(o *entry) bool { return o.used && e.hash == o.hash && e.Key == o.Key }
+const weightActive = 1 << 31
 
-func (e *entry) bytes() uint64 { return e.counts[0].Bytes + e.counts[1].Bytes }
+// weight is what the entry's line says of it.
+func (e *entry) weight() uint32 {
+	switch {
+	case !e.used:
+		return 0
+	case e.active(0) || e.active(1):
+		return weightActive | uint32(min(e.counts[0].Bytes+e.counts[1].Bytes, weightActive-1))
+	}
+	return min(e.last, weightActive-1)
+}
+
+// match returns a bit for each way with the tag.
+func (l *line) match(tag uint32) uint32 {
+	// One less than the difference has its top bit only if they are equal: no
+	// branch, which would be mispredicted in every other set.
+	var ways uint64
+	for way, t := range l.tags {
+		ways |= (uint64(t^tag) - 1) >> 63 << way
+	}
+	return uint32(ways)
+}
+
+// least returns the way that goes first.
+func (l *line) least() int {
+	best := uint64(l.weights[0]) << 3
+	for way := 1; way < tableWays; way++ {
+		best = minimum(best, uint64(l.weights[way])<<3|uint64(way))
+	}
+	return int(best & (tableWays - 1))
+}
+
+// minimum has no branch, unlike what the compiler makes of a chain of min.
+func minimum(a, b uint64) uint64 {
+	difference, borrow := bits.Sub64(a, b, 0)
+	return b + difference&-borrow
+}
 
 // table is set-associative: bounded, with a place for every newcomer at the price
 // of the smallest flow of its set.
 type table struct {
+	lines   []line
 	entries []entry
-	// By half: which sets have traffic, as a list and as bits. Closing an epoch
-	// of a quiet host costs little however large the table is.
-	touched [2][]uint32
-	marks   [2][]uint64
+	// By half, a bit for each set that has traffic: closing an epoch of a quiet
+	// host costs little however large the table is.
+	marks [2][]uint64
 }
+
+// entryBytes is the memory that an entry takes in the table.
+const entryBytes = int(unsafe.Sizeof(entry{}) + unsafe.Sizeof(line{})/tableWays)
 
 func newTable(entries int) table {
 	sets := max(1, entries/tableWays)
-	t := table{entries: make([]entry, sets*tableWays)}
+	t := table{lines: newArray[line](sets), entries: newArray[entry](sets * tableWays)}
 	for h := range t.marks {
 		t.marks[h] = make([]uint64, (sets+63)/64)
 	}
 	return t
 }
 
-// touch notes that a set has traffic in a half.
-func (t *table) touch(set int, h Half) {
-	word, bit := &t.marks[h][set/64], uint64(1)<<(set%64)
-	if *word&bit == 0 {
-		*word |= bit
-		t.touched[h] = append(t.touched[h], uint32(set))
-	}
+func (t *table) free() {
+	freeArray(t.lines)
+	freeArray(t.entries)
+	*t = table{}
 }
-
-// untouch forgets which sets have traffic in a half.
-func (t *table) untouch(h Half) {
-	clear(t.marks[h])
-	t.touched[h] = t.touched[h][:0]
-}
-
-// sets is the number of sets.
-func (t *table) sets() int { return len(t.entries) / tableWays }
 
 // set returns the i-th set.
-func (t *table) set(i int) []entry { return t.entries[i*tableWays : (i+1)*tableWays] }
+func (t *table) set(i int) []entry { return t.entries[i*tableWays : (i+1)*tableWays : (i+1)*tableWays] }
 
-// find returns the number of the set of a hash: the hash scaled to the number of sets (Lemire,
-// "Fast random integer generation in an interval", 2019).
+// find returns the number of the set of a hash: the hash scaled to the number of
+// sets (Lemire, "Fast random integer generation in an interval", 2019).
 func (t *table) find(hash uint64) int {
-	i, _ := bits.Mul64(hash, uint64(t.sets()))
+	i, _ := bits.Mul64(hash, uint64(len(t.lines)))
 	return int(i)
 }
 
-// place returns where a newcomer may go: a free entry, or the one that has been
-// silent for longest; nil if all have traffic.
-func place(set []entry) *entry {
-	var best *entry
-	for i := range set {
-		e := &set[i]
-		if !e.used {
-			return e
-		}
-		if e.silent() && (best == nil || e.last < best.last) {
-			best = e
-		}
-	}
-	return best
+// tagOf returns what a hash has besides its set; never 0.
+func tagOf(hash uint64) uint32 { return max(1, uint32(hash)) }
+
+// identity is all that a set and a tag tell of a flow's hash, some 47 bits of it,
+// mixed (Stafford's variant 13 of MurmurHash3's finaliser).
+func identity(set int, tag uint32) uint64 {
+	x := uint64(set)<<32 | uint64(tag)
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
-// smallest returns the entry with the fewest bytes.
-func smallest(set []entry) *entry {
-	least := &set[0]
-	for i := range set {
-		if set[i].bytes() < least.bytes() {
-			least = &set[i]
+// mark notes that a set has traffic in a half.
+func (t *table) mark(set int, h Half) { t.marks[h][set>>6] |= 1 << (set & 63) }
+
+// lookup returns the record's entry in a set, nil if there is none.
+func (t *table) lookup(set int, tag uint32, r *Record) (e *entry, way int) {
+	for ways := t.lines[set].match(tag); ways != 0; ways &= ways - 1 {
+		way = bits.TrailingZeros32(ways)
+		if e = &t.entries[set*tableWays+way]; e.is(r) {
+			return e, way
 		}
 	}
-	return least
+	return nil, 0
 }
 
-// EntryBytes is the memory that one of LedgerConfig's Entries takes.
-const EntryBytes = int(unsafe.Sizeof(entry{}))
+// alone says whether no other entry of a set is of the same flow as a way's.
+func (t *table) alone(set, way int) bool {
+	line := &t.lines[set]
+	ways := line.match(line.tags[way])
+	return ways&(ways-1) == 0
+}
+
+// clear frees a way.
+func (t *table) clear(set, way int) {
+	line := &t.lines[set]
+	t.entries[set*tableWays+way], line.tags[way], line.weights[way] = entry{}, 0, 0
+}
+
+// reweigh brings a set's line up to date after its entries changed.
+func (t *table) reweigh(set int) {
+	entries := t.set(set)
+	for way := range entries {
+		t.lines[set].weights[way] = entries[way].weight()
+	}
+}
+
+// touchAtOnce is how many records are touched together: about as many as a CPU
+// has loads under way.
+const touchAtOnce = 32
+
+// touch loads the lines and entries that at most touchAtOnce records will need,
+// which takes as long for all of them as for one: loads that don't depend on each
+// other overlap, and the loops are short so that many are under way. The result
+// means nothing; it keeps the compiler from leaving the loads out.
+func (t *table) touch(records []Record) (loaded uint64) {
+	var entries [touchAtOnce]uint32
+	for i := range records {
+		loaded += uint64(t.lines[t.find(records[i].Hash)].tags[0])
+	}
+	for i := range records {
+		set := t.find(records[i].Hash)
+		line := &t.lines[set]
+		way := line.least()
+		if ways := line.match(tagOf(records[i].Hash)); ways != 0 {
+			way = bits.TrailingZeros32(ways)
+		}
+		entries[i] = uint32(set*tableWays + way)
+	}
+	for _, i := range entries[:len(records)] {
+		e := &t.entries[i]
+		loaded += uint64(e.point) + e.counts[1].Bytes // its two cache lines
+	}
+	return loaded
+}

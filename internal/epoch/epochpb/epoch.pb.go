@@ -563,9 +563,12 @@ type Flows struct {
 	DestinationPorts []uint32 `protobuf:"varint,5,rep,packed,name=destination_ports,json=destinationPorts,proto3" json:"destination_ports,omitempty"`
 	Protocols        []byte   `protobuf:"bytes,6,opt,name=protocols,proto3" json:"protocols,omitempty"`
 	// One byte a flow, a Direction.
-	Directions    []byte   `protobuf:"bytes,7,opt,name=directions,proto3" json:"directions,omitempty"`
-	Packets       []uint64 `protobuf:"varint,8,rep,packed,name=packets,proto3" json:"packets,omitempty"`
-	Bytes         []uint64 `protobuf:"varint,9,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
+	Directions []byte   `protobuf:"bytes,7,opt,name=directions,proto3" json:"directions,omitempty"`
+	Packets    []uint64 `protobuf:"varint,8,rep,packed,name=packets,proto3" json:"packets,omitempty"`
+	Bytes      []uint64 `protobuf:"varint,9,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
+	// Bytes of each flow that may have been folded, never less than were; no column
+	// if all are 0.
+	Errors        []uint64 `protobuf:"varint,10,rep,packed,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -659,6 +662,13 @@ func (x *Flows) GetPackets() []uint64 {
 func (x *Flows) GetBytes() []uint64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return nil
+}
+
+func (x *Flows) GetErrors() []uint64 {
+	if x != nil {
+		return x.Errors
 	}
 	return nil
 }
@@ -915,7 +925,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\x06others\x18\x06 \x03(\v2\x14.tma.epoch.v1.ReasonR\x06others\"K\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12)\n" +
-	"\x05count\x18\x02 \x01(\v2\x13.tma.epoch.v1.CountR\x05count\"\x97\x02\n" +
+	"\x05count\x18\x02 \x01(\v2\x13.tma.epoch.v1.CountR\x05count\"\xaf\x02\n" +
 	"\x05Flows\x12\x12\n" +
 	"\x04ipv4\x18\x01 \x01(\rR\x04ipv4\x12\x18\n" +
 	"\asources\x18\x02 \x01(\fR\asources\x12\"\n" +
@@ -927,7 +937,9 @@ const file_epoch_proto_rawDesc = "" +
 	"directions\x18\a \x01(\fR\n" +
 	"directions\x12\x18\n" +
 	"\apackets\x18\b \x03(\x04R\apackets\x12\x14\n" +
-	"\x05bytes\x18\t \x03(\x04R\x05bytes\"\xab\x01\n" +
+	"\x05bytes\x18\t \x03(\x04R\x05bytes\x12\x16\n" +
+	"\x06errors\x18\n" +
+	" \x03(\x04R\x06errors\"\xab\x01\n" +
 	"\x06Ladder\x125\n" +
 	"\tdimension\x18\x01 \x01(\x0e2\x17.tma.epoch.v1.DimensionR\tdimension\x12)\n" +
 	"\x05class\x18\x02 \x01(\x0e2\x13.tma.epoch.v1.ClassR\x05class\x12\x12\n" +

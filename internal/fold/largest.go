@@ -1,0 +1,56 @@
+package fold
+
+// cut is where the n largest of a set of values end.
+type cut struct {
+	threshold uint64 // the n-th largest value
+	ties      int    // how many values equal to it are among the n largest
+}
+
+// cutAt finds the cut behind the n largest of more than n values, n > 0, digit by
+// digit from the top: at most eight passes, whatever the values. It reorders and
+// overwrites values.
+func cutAt(values []uint64, n int) cut {
+	var all, threshold uint64
+	for _, v := range values {
+		all |= v
+	}
+	for shift := 56; shift >= 0; shift -= 8 {
+		if all>>shift == 0 {
+			continue
+		}
+		var counts [256]int
+		for _, v := range values {
+			counts[uint8(v>>shift)]++
+		}
+		digit := uint8(255)
+		for counts[digit] < n {
+			n -= counts[digit]
+			digit--
+		}
+		threshold |= uint64(digit) << shift
+		values = withDigit(values, digit, shift)
+	}
+	return cut{threshold, n}
+}
+
+// withDigit moves the values that have the digit to the front and returns them.
+func withDigit(values []uint64, digit uint8, shift int) []uint64 {
+	n := 0
+	for _, v := range values {
+		values[n] = v
+		if uint8(v>>shift) == digit {
+			n++
+		}
+	}
+	return values[:n]
+}
+
+// keeps tells whether the next value in order is among the n largest. It must be
+// asked once for each value, in the same order.
+func (c *cut) keeps(v uint64) bool {
+	if v == c.threshold && c.ties > 0 {
+		c.ties--
+		return true
+	}
+	return v > c.threshold
+}

@@ -1,0 +1,29 @@
+package siphash
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestFixedLengthsAreSum(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 1000 {
+		key := Key{r.Uint64(), r.Uint64()}
+		var data [40]byte
+		var words [5]uint64
+		for i := range words {
+			words[i] = r.Uint64()
+			binary.LittleEndian.PutUint64(data[8*i:], words[i])
+		}
+		if got, want := key.Sum4(uint32(words[0])), key.Sum(data[:4]); got != want {
+			t.Fatalf("Sum4 %x, want %x", got, want)
+		}
+		if got, want := key.Sum16(words[0], words[1]), key.Sum(data[:16]); got != want {
+			t.Fatalf("Sum16 %x, want %x", got, want)
+		}
+		if got, want := key.Sum40(&words), key.Sum(data[:]); got != want {
+			t.Fatalf("Sum40 %x, want %x", got, want)
+		}
+	}
+}
