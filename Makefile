@@ -49,6 +49,11 @@ test: root test-packages lint generated build ## All unit and integration tests
 test-system: root test-packages ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
 
+.PHONY: bench-fold
+bench-fold: root go ## What user space costs, from the ring buffer to the last window
+	@go test -run '^$$' -bench '^BenchmarkFold$$' -benchtime 30x ./exporter/capture
+	@go test -run '^$$' -bench '^BenchmarkEpoch$$' -benchtime 10x ./internal/fold
+
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || \
