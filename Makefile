@@ -76,6 +76,11 @@ bench-capture: root go ## What the kernel program costs a packet, beside other s
 	@$(GOBUILD) -o bin/bench-capture ./benchmark/capture
 	@bin/bench-capture --json=bin/bench-capture.json
 
+.PHONY: bench-fold
+bench-fold: root go ## What user space costs, from the ring buffer to the last window
+	@go test -run '^$$' -bench '^BenchmarkFold$$' -benchtime 30x ./exporter/capture
+	@go test -run '^$$' -bench '^BenchmarkEpoch$$' -benchtime 10x ./internal/fold
+
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || \

@@ -117,5 +117,8 @@ const stageSlots = int(unsafe.Sizeof(bpf.CaptureStage{}) / unsafe.Sizeof(bpf.Cap
 // cpuSlots is the number of slots of one CPU in one half.
 func (l *Layout) cpuSlots() int { return l.Sets*waysPerSet + stageSlots }
 
+// halfCounters is the number of counters of all CPUs in one half.
+func (l *Layout) halfCounters() int { return l.CPUs * l.points() }
+
 // cacheSlots is the number of slots of all CPUs in one half.
 func (l *Layout) cacheSlots() int { return l.CPUs * l.cpuSlots() }

@@ -71,16 +71,16 @@ func addVLAN(t *testing.T) {
 	addDevice(t, &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.7", ParentIndex: parent.Attrs().Index}, VlanId: 7})
 }
 
-// batch is what a test sends: frames, and their flows' counts without any tag.
-type batch struct {
+// frameBatch is what a test sends: frames, and their flows' counts without any tag.
+type frameBatch struct {
 	frames [][]byte
 	flows  map[flow.Key]epoch.Count
 	sum    epoch.Count
 }
 
 // newBatch makes flows of one to five packets, each frame with the tags.
-func newBatch(first uint32, tags ...byte) batch {
-	b := batch{flows: map[flow.Key]epoch.Count{}}
+func newBatch(first uint32, tags ...byte) frameBatch {
+	b := frameBatch{flows: map[flow.Key]epoch.Count{}}
 	for n := range uint32(onePointFlows) {
 		p := udpPacket(first+n, 30+int(n))
 		frame := slices.Concat(p.data[:12], tags, p.data[12:])
@@ -154,7 +154,7 @@ func TestOnePointBond(t *testing.T) {
 		send(t, "bond0", out.frames...)
 		stop()
 		flows := map[flow.Key]epoch.Count{}
-		for _, b := range []batch{in0, in1, out} {
+		for _, b := range []frameBatch{in0, in1, out} {
 			for key, c := range b.flows {
 				flows[key] = c
 			}
@@ -189,7 +189,7 @@ func TestOnePointVLAN(t *testing.T) {
 		stop()
 		flows := map[flow.Key]epoch.Count{}
 		for _, each := range []struct {
-			batch
+			frameBatch
 			tags uint64 // where it is counted: at eth0.7, if that sees it
 		}{{in, 0}, {strange, 1}, {double, 2}, {out, 0}} {
 			for key, c := range each.flows {

@@ -53,7 +53,7 @@ func TestExporter(t *testing.T) {
 		in, out := newBatch(0), newBatch(1000)
 		send(t, "wire0", in.frames...)
 		send(t, "eth0", out.frames...)
-		for direction, b := range map[string]batch{"ingress": in, "egress": out} {
+		for direction, b := range map[string]frameBatch{"ingress": in, "egress": out} {
 			for unit, want := range map[string]uint64{"packets": b.sum.Packets, "bytes": b.sum.Bytes} {
 				name := fmt.Sprintf(`tma_capture_%s_total{device="eth0",direction="%s"}`, unit, direction)
 				testutil.Eventually(t, 20*time.Second, name+" is what was sent", func() bool { return read(name) == number(want) })

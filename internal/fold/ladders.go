@@ -74,7 +74,10 @@ func (l *Ladders) Add(class epoch.Class, key *flow.Key, c epoch.Count) {
 	if c == (epoch.Count{}) {
 		return
 	}
-	l.waiting = append(l.waiting, folded{[2]prefix{prefixOf(&key.Source), prefixOf(&key.Destination)}, c, class})
+	l.waiting = l.waiting[:len(l.waiting)+1] // there is room: see below
+	f := &l.waiting[len(l.waiting)-1]
+	f.addresses[flow.Source], f.addresses[flow.Destination] = prefixOf(&key.Source), prefixOf(&key.Destination)
+	f.Count, f.class = c, class
 	if len(l.waiting) == cap(l.waiting) {
 		l.foldWaiting()
 	}
@@ -159,7 +162,7 @@ func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) int {
 	s.items = s.items[:0]
 	for i := range l.waiting {
 		if f := &l.waiting[i]; f.ladder(dimension) == ladder {
-			s.items = append(s.items, numbered{f.addresses[dimension], uint32(i)})
+			s.add(f.addresses[dimension], uint32(i))
 		}
 	}
 	s.sort()

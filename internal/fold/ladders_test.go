@@ -243,7 +243,7 @@ func TestSortedByBytes(t *testing.T) {
 			s.items = append(s.items, numbered{p, uint32(i)})
 		}
 		want := slices.Clone(s.items)
-		slices.SortStableFunc(want, func(a, b numbered) int { return slices.Compare(a.prefix[:], b.prefix[:]) })
+		slices.SortStableFunc(want, func(a, b numbered) int { return cmp.Or(cmp.Compare(a.high, b.high), cmp.Compare(a.low, b.low)) })
 		s.sort()
 		if !slices.Equal(s.items, want) {
 			t.Fatalf("%d prefixes aren't sorted", len(want))

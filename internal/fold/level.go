@@ -65,7 +65,7 @@ func (w *workspace) largest(all []prefixCount, n int) cut {
 func (w *workspace) sorted(from, to []prefixCount) []prefixCount {
 	w.sorter.items = w.sorter.items[:0]
 	for i := range from {
-		w.sorter.items = append(w.sorter.items, numbered{from[i].prefix, uint32(i)})
+		w.sorter.add(from[i].prefix, uint32(i))
 	}
 	w.sorter.sort()
 	for i := range w.sorter.items {

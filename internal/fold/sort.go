@@ -10,6 +10,18 @@ type numbered struct {
 // linear however they were crafted. It keeps its memory.
 type sorter struct{ items, other []numbered }
 
+// add appends an item.
+func (s *sorter) add(p prefix, number uint32) {
+	n := len(s.items)
+	if n == cap(s.items) {
+		s.items = append(s.items, numbered{p, number})
+		return
+	}
+	s.items = s.items[:n+1] // see appendSum
+	item := &s.items[n]
+	item.high, item.low, item.number = p.high, p.low, number
+}
+
 // sort orders the items, equal ones as they were.
 func (s *sorter) sort() {
 	if len(s.items) < 2 {
@@ -21,23 +33,21 @@ func (s *sorter) sort() {
 	var differ prefix
 	first := s.items[0].prefix
 	for i := range s.items {
-		differ[0] |= s.items[i].prefix[0] ^ first[0]
-		differ[1] |= s.items[i].prefix[1] ^ first[1]
+		differ.high |= s.items[i].high ^ first.high
+		differ.low |= s.items[i].low ^ first.low
 	}
-	for _, word := range []int{1, 0} {
-		for shift := 0; shift < 64; shift += 8 {
-			if differ[word]>>shift&0xff != 0 {
-				s.pass(word, shift)
-			}
+	for shift := uint(0); shift < 128; shift += 8 {
+		if uint8(differ.from(shift)) != 0 {
+			s.pass(shift)
 		}
 	}
 }
 
-// pass orders the items by one byte: that of a word of the prefix, from a bit on.
-func (s *sorter) pass(word, shift int) {
+// pass orders the items by the byte that begins at a bit, counted from the last.
+func (s *sorter) pass(shift uint) {
 	var next [256]uint32
 	for i := range s.items {
-		next[uint8(s.items[i].prefix[word&1]>>(shift&63))]++
+		next[uint8(s.items[i].from(shift))]++
 	}
 	sum := uint32(0)
 	for i, n := range next {
@@ -45,8 +55,10 @@ func (s *sorter) pass(word, shift int) {
 	}
 	to := s.other[:len(s.items)]
 	for i := range s.items {
-		digit := uint8(s.items[i].prefix[word&1] >> (shift & 63))
-		to[next[digit]] = s.items[i]
+		item := &s.items[i]
+		digit := uint8(item.from(shift))
+		at := &to[next[digit]]
+		at.high, at.low, at.number = item.high, item.low, item.number
 		next[digit]++
 	}
 	s.items, s.other = to, s.items
