@@ -233,12 +233,14 @@ func TestMovesBetweenNamespaces(t *testing.T) {
 				waitAttached(t, c)
 				moveLink(t, away, home)
 				waitAttached(t, c, "eth0")
+				waitUp(t, "wire0")
 				send(t, "wire0", frames...)
 				c.devices.syncing.Lock()
 				moveLink(t, home, away)
 				moveLink(t, away, home)
 				c.devices.syncing.Unlock()
 				must(t, c.devices.sync())
+				waitUp(t, "wire0")
 				send(t, "wire0", frames...)
 				stop()
 				want := once
@@ -249,6 +251,15 @@ func TestMovesBetweenNamespaces(t *testing.T) {
 			})
 		})
 	}
+}
+
+// waitUp waits until a device has noticed that its other end is there again: before
+// that it drops what is sent.
+func waitUp(t *testing.T, name string) {
+	t.Helper()
+	testutil.Eventually(t, 10*time.Second, name+" is up", func() bool {
+		return linkByName(t, name).Attrs().OperState == netlink.OperUp
+	})
 }
 
 // moveLink moves eth0 from one namespace to another and sets it up there.

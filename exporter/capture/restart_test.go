@@ -178,7 +178,7 @@ func TestKilledAtEveryMoment(t *testing.T) {
 			testutil.InNamespace(t, func(t *testing.T) {
 				addVeth(t, "eth0", "wire0")
 				config := hookConfig(clsact)
-				config.PinPath, config.Memory = filepath.Join(mountBPF(t), "tma"), 16<<20
+				config.PinPath, config.Memory = filepath.Join(mountBPF(t), "tma"), 48<<20
 				r := &reader{t: t, messages: map[uint64][]byte{}}
 				r.live(config, moments, 2)
 				f := startFlood(t, "wire0", 10_000)
@@ -220,11 +220,11 @@ func TestAnotherLayoutTakesOver(t *testing.T) {
 		config := hookConfig(false)
 		config.PinPath = filepath.Join(mountBPF(t), "tma")
 		r := &reader{t: t, messages: map[uint64][]byte{}}
-		config.Memory = 16 << 20
+		config.Memory = 48 << 20
 		r.live(config, moments, 2)
 		f := startFlood(t, "wire0", 10_000)
 		for i, end := range []moment{moments, moments, booked, committed, booked, booked, cleared, swapped} {
-			config.Memory = []uint64{32 << 20, 16 << 20, 24 << 20}[i%3]
+			config.Memory = []uint64{64 << 20, 48 << 20, 56 << 20}[i%3]
 			r.live(config, end, 1+i%2)
 		}
 		f.end()
