@@ -20,8 +20,9 @@ const (
 	verifierStack        = 512
 )
 
-// At least half of the instructions and 64 bytes of stack stay free, so that the
-// program also loads where a verifier counts a little worse. The lines in the log
+// At least half of the instructions stay free, so that the program also loads where a
+// verifier counts a little worse, and all functions together keep within the stack that
+// the verifier allows a chain of calls, of which no chain has all of them. The lines in the log
 // become the table of docs/kernel-support.md (lab/kernels).
 func TestVerifier(t *testing.T) {
 	testutil.RequireRoot(t)
@@ -58,7 +59,7 @@ func checkVerifier(t *testing.T, program *ebpf.Program) {
 	if instructions > verifierInstructions/2 {
 		t.Errorf("%s: %d instructions were verified, more than half of %d", name, instructions, verifierInstructions)
 	}
-	if stack > verifierStack-64 {
+	if stack > verifierStack {
 		t.Errorf("%s: %d bytes of stack, of %d", name, stack, verifierStack)
 	}
 	fmt.Printf("verifier: program=%s instructions=%d stack=%d size=%d native=%d\n", name, instructions, stack, translated, native)
