@@ -82,7 +82,7 @@ const (
 
 // tests are those of exporter/capture that virtual machines run. They take no files
 // and end, on an emulated CPU, within seconds.
-const tests = "^(TestLoad|TestOnePoint.*|TestVerifier|TestExporter|TestPacketsWithKey|TestPacketsWithoutKeyHaveAReason|TestLayer3|TestSegments|TestTagsInMetadataCount|TestFollowsInterfaces)$"
+const tests = "^(TestLoad|TestOnePoint.*|TestVerifier|TestSection.*|TestExporter|TestPacketsWithKey|TestPacketsWithoutKeyHaveAReason|TestLayer3|TestSegments|TestTagsInMetadataCount|TestFollowsInterfaces)$"
 
 // commands are what a kernel is tested by.
 func commands(s *series) []plan.Command {
