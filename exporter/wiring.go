@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -141,15 +142,19 @@ func (w *windows) encode(e *epoch.Epoch) (message []byte, err error) {
 	return w.message, err
 }
 
-// sink hands an epoch to everybody, those first who wait for it.
+// sink hands an epoch to everybody, on two CPUs: meanwhile nobody drains the ring.
 func (w *windows) sink(logger *slog.Logger) capture.Sink {
 	return func(e *epoch.Epoch, drain time.Duration) {
+		var group sync.WaitGroup
+		group.Go(func() {
+			w.collector.Add(e, drain)
+			w.cardinality.Add(e)
+		})
 		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)
 		}
-		w.collector.Add(e, drain)
-		w.topk.Add(e)
-		w.cardinality.Add(e)
+		w.topk.Add(e, w.history.Trimmed())
+		group.Wait()
 	}
 }
 

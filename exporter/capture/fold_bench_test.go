@@ -140,7 +140,7 @@ func newSink(b *testing.B) func(*epoch.Epoch, time.Duration) {
 			b.Fatal(err)
 		}
 		metrics.Add(e, drain)
-		topk.Add(e)
+		topk.Add(e, history.Trimmed())
 		cardinality.Add(e)
 	}
 }

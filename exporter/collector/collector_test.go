@@ -49,7 +49,7 @@ func newExporter(attachments ...capture.Attachment) *exporter {
 
 func (x *exporter) add(e *epoch.Epoch) {
 	x.Collector.Add(e, 3*time.Millisecond)
-	x.topk.Add(e)
+	x.topk.Add(e, e)
 	x.cardinality.Add(e)
 }
 

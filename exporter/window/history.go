@@ -32,12 +32,13 @@ type History struct {
 	ladders *fold.Ladders
 	flows   []epoch.Flow // those that an epoch keeps; for the next one again
 	scratch []uint64
+	trimmed *epoch.Epoch // by the last Encode
 
 	mu     sync.Mutex
 	config HistoryConfig
 	epochs []encodedEpoch // oldest first
 	bytes  int            // of epochs
-	added  chan struct{}  // closed by the next Add
+	added  chan struct{}  // closed by the next Keep
 }
 
 // encodedEpoch is immutable once it is in a History.
@@ -77,12 +78,18 @@ func (h *History) Encode(e *epoch.Epoch) ([]byte, error) {
 	h.mu.Lock()
 	config := h.config
 	h.mu.Unlock()
-	message, err := epoch.Encode(h.trim(e, &config))
+	h.trimmed = h.trim(e, &config)
+	message, err := epoch.Encode(h.trimmed)
 	if err != nil {
 		return nil, fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
 	}
 	return message, nil
 }
+
+// Trimmed returns the epoch that was encoded last, as it went out: its largest flows,
+// and every other one in the ladders. It is valid until the next Encode, and not safe
+// for concurrent use with that.
+func (h *History) Trimmed() *epoch.Epoch { return h.trimmed }
 
 // Keep keeps a message that Encode returned; it belongs to the History from then on.
 func (h *History) Keep(sequence uint64, end time.Time, message []byte) {

@@ -82,10 +82,12 @@ func NewTopK(k int, window time.Duration) *TopK {
 // Top returns the top as of the last full pane, nil before the first.
 func (t *TopK) Top() *Top { return t.top.Load() }
 
-// Add counts an epoch. It reads e and keeps nothing of it.
-func (t *TopK) Add(e *epoch.Epoch) {
+// Add counts an epoch. Addresses are taken from trimmed, which is e with its smaller
+// flows summed up in its ladders, by History: summing them up here once more would
+// cost as much as all the rest. trimmed may be e itself. Nothing of either is kept.
+func (t *TopK) Add(e, trimmed *epoch.Epoch) {
 	t.addFlows(e.Flows)
-	t.addLadders(e.Ladders)
+	t.addAddresses(trimmed)
 	t.pane.end = e.End
 	t.pane.span += e.End.Sub(e.Start)
 	t.pane.total.Add(countedOnce(e))
@@ -115,14 +117,18 @@ func (t *TopK) addFlows(flows []epoch.Flow) {
 		if largest.keeps(f.Bytes) {
 			t.flowCandidates.add(f.Key, f.Count)
 		}
-		t.sourceCandidates.add(f.Source, f.Count)
-		t.destinationCandidates.add(f.Destination, f.Count)
 		t.serviceCandidates.add(flow.ServiceOf(&f.Key), f.Count)
 	}
 }
 
-// addLadders counts what gave up its flow but not its address.
-func (t *TopK) addLadders(ladders []epoch.Ladder) {
+// addAddresses counts flows, and what gave up its flow but not its address.
+func (t *TopK) addAddresses(e *epoch.Epoch) {
+	for i := range e.Flows {
+		f := &e.Flows[i]
+		t.sourceCandidates.add(f.Source, f.Count)
+		t.destinationCandidates.add(f.Destination, f.Count)
+	}
+	ladders := e.Ladders
 	for i := range ladders {
 		to := &t.sourceCandidates
 		if ladders[i].Dimension == flow.Destination {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -50,7 +51,7 @@ func TestTopKSums(t *testing.T) {
 	for sequence := range uint64(20) {
 		e := testEpoch(sequence+1, mixedFlows(random, random.IntN(20_000))...)
 		addMess(e)
-		topk.Add(e)
+		addWhole(topk, e)
 		total := e.Total()
 		total.Sub(e.Devices[0].Duplicate)
 		counted = append(counted, total)
@@ -83,7 +84,7 @@ func TestTopKFindsTheHeavy(t *testing.T) {
 			flows = append(flows, testFlow(1e5+i, 9, 50))
 		}
 		random.Shuffle(len(flows), func(i, j int) { flows[i], flows[j] = flows[j], flows[i] })
-		topk.Add(testEpoch(sequence+1, flows...))
+		addWhole(topk, testEpoch(sequence+1, flows...))
 	}
 	top := topk.Top()
 	wantSums(t, top, 3)
@@ -112,7 +113,7 @@ func TestTopKCountsFoldedAddresses(t *testing.T) {
 	topk := NewTopK(5, time.Second)
 	e := testEpoch(1, testFlow(1, 7, 100))
 	addMess(e) // 5000 bytes folded to 172.0.0.7/32, and to 198.51.100.0/24
-	topk.Add(e)
+	addWhole(topk, e)
 	top := topk.Top()
 	wantSums(t, top, 5)
 	wantTop(t, "destinations", &top.Destinations, unmapped, "172.0.0.7 5100")
@@ -123,7 +124,7 @@ func TestTopKCountsFoldedAddresses(t *testing.T) {
 func TestTopKPanes(t *testing.T) {
 	topk := NewTopK(5, 60*epochLength)
 	for sequence := range uint64(200) {
-		topk.Add(testEpoch(sequence+1, testFlow(1, 1, 10)))
+		addWhole(topk, testEpoch(sequence+1, testFlow(1, 1, 10)))
 		if len(topk.panes) > maxPanes {
 			t.Fatalf("%d panes", len(topk.panes))
 		}
@@ -211,7 +212,7 @@ func TestTopKDoesNotChurn(t *testing.T) {
 			size := 1e7 / float64(i+1) * (0.5 + random.Float64()) // Zipf
 			all = append(all, testFlow(i, i, uint64(size)))
 		}
-		topk.Add(testEpoch(sequence+1, all...))
+		addWhole(topk, testEpoch(sequence+1, all...))
 		if (sequence+1)%scrapeEvery != 0 {
 			continue
 		}
@@ -263,6 +264,33 @@ func BenchmarkTopKAdd(b *testing.B) {
 	topk := NewTopK(20, 15*time.Second)
 	b.ReportAllocs()
 	for b.Loop() {
-		topk.Add(e)
+		addWhole(topk, e)
+	}
+}
+
+// addWhole hands an epoch to a top that counts all of its flows.
+func addWhole(topk *TopK, e *epoch.Epoch) { topk.Add(e, e) }
+
+// The addresses with the most traffic are the same, to the byte, whether they are
+// taken from all flows or from an epoch as it goes out, with nearly all flows folded.
+func TestTopAddressesOfTrimmedEpochs(t *testing.T) {
+	r := rand.New(rand.NewPCG(4, 4))
+	history := NewHistory(HistoryConfig{Flows: 50, Retention: time.Minute, MaxBytes: 1 << 20})
+	whole, trimmed := NewTopK(10, 5*time.Second), NewTopK(10, 5*time.Second)
+	for sequence := range uint64(10) {
+		var flows []epoch.Flow
+		for range 5000 {
+			source := uint32(r.ExpFloat64() * 200)
+			flows = append(flows, testFlow(source, r.Uint32N(3000), 60+r.Uint64N(1000)))
+		}
+		e := testEpoch(sequence+1, flows...)
+		if err := history.Add(e); err != nil {
+			t.Fatal(err)
+		}
+		whole.Add(e, e)
+		trimmed.Add(e, history.Trimmed())
+	}
+	if got, want := trimmed.Top().Sources, whole.Top().Sources; !reflect.DeepEqual(got, want) {
+		t.Errorf("sources of trimmed epochs\n%+v\nwant\n%+v", got, want)
 	}
 }
