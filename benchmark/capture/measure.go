@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/traffic-monitor-agent/tma/benchmark/capture/comparison"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
 // settings say how long a run takes.

@@ -19,8 +19,8 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 )
 
 // path is a way through a host that leads packets past several devices.

@@ -18,8 +18,8 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 	"github.com/traffic-monitor-agent/tma/lab/network"
 )
 

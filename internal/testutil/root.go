@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/traffic-monitor-agent/tma/lab/netns"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
 // RequireRoot skips the test if it doesn't run as root; in CI, where nothing

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/traffic-monitor-agent/tma/lab/netns"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
 // child is a program of the demo.

@@ -20,8 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 )
 
 // The test binary is the exporter and the aggregator too, under their names.

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/traffic-monitor-agent/tma/lab/netns"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
 // Where the children listen, in the namespace of the demo: the exporters at

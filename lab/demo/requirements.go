@@ -12,7 +12,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/traffic-monitor-agent/tma/lab/netns"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
 // CheckRequirements says all that the demo would fail for on this machine, and

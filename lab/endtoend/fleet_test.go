@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 	"github.com/traffic-monitor-agent/tma/lab/network"
 )
 

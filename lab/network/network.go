@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/traffic-monitor-agent/tma/lab/netns"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
 // Network is a lab that is up.

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 	"github.com/traffic-monitor-agent/tma/lab/network"
 )
 

@@ -16,8 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 	"github.com/traffic-monitor-agent/tma/lab/network"
 	"github.com/traffic-monitor-agent/tma/lab/traffic"
 )

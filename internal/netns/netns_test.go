@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/netns"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
-	"github.com/traffic-monitor-agent/tma/lab/netns"
 )
 
 // inode names the namespace that the calling thread is in.
