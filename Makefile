@@ -67,7 +67,7 @@ kernel-support: kernel-programs ## The verifier's figures in docs/kernel-support
 kernel-programs: go
 	@.ci/need $(KERNEL_PACKAGES)
 	@CGO_ENABLED=0 go build -o bin/kernels/init ./lab/kernels/init
-	@CGO_ENABLED=0 go test -c -ldflags '-s -w' -o bin/kernels/capture.test ./exporter/capture
+	@CGO_ENABLED=0 go test -c -tags vm -ldflags '-s -w' -o bin/kernels/capture.test ./exporter/capture
 	@$(GOBUILD) -o bin/kernels/tma-exporter ./exporter
 	@go build -o bin/kernels/kernels ./lab/kernels
 
@@ -86,7 +86,9 @@ lint: go test-packages ## Formatting and static analysis
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || \
 		{ echo "not formatted by gofmt: $$unformatted" >&2; exit 1; }
 	@go vet ./...
+	@go vet -tags vm ./exporter/capture
 	@go tool staticcheck ./...
+	@go tool staticcheck -tags vm ./exporter/capture
 	@clang-format-19 --dry-run -Werror $$(git ls-files '*.c' '*.h')
 
 .PHONY: generate

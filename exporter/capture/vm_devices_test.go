@@ -1,42 +1,29 @@
+//go:build vm
+
+// Tests for kernels that have bond, VLAN and dummy devices: those of `make test-kernels`.
+
 package capture
 
 import (
-	"errors"
 	"fmt"
 	"net"
-	"os"
 	"regexp"
-	"slices"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
-// virtualVariable, in the environment, says that this is one of the virtual machines
-// of lab/kernels, whose kernels have every kind of device.
-const virtualVariable = "TMA_VIRTUAL"
+const tagBytes = 4
 
-const (
-	onePointFlows = 40
-	tagBytes      = 4
-)
-
-// addDevice makes a device and brings it up, without traffic of the kernel's own. It
-// skips the test where the kernel doesn't know its kind: `make test-kernels` runs it
-// on kernels that do.
+// addDevice makes a device and brings it up, without traffic of the kernel's own.
 func addDevice(t *testing.T, device netlink.Link) netlink.Link {
 	t.Helper()
-	err := netlink.LinkAdd(device)
-	if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv(virtualVariable) == "" {
-		t.Skipf("this kernel has no devices of kind %s; make test-kernels runs this test on others", device.Type())
-	}
-	must(t, err)
+	must(t, netlink.LinkAdd(device))
 	l, err := netlink.LinkByName(device.Attrs().Name)
 	must(t, err)
 	must(t, netlink.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE))
@@ -69,31 +56,6 @@ func addVLAN(t *testing.T) {
 	parent, err := netlink.LinkByName("eth0")
 	must(t, err)
 	addDevice(t, &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "eth0.7", ParentIndex: parent.Attrs().Index}, VlanId: 7})
-}
-
-// frameBatch is what a test sends: frames, and their flows' counts without any tag.
-type frameBatch struct {
-	frames [][]byte
-	flows  map[flow.Key]epoch.Count
-	sum    epoch.Count
-}
-
-// newBatch makes flows of one to five packets, each frame with the tags.
-func newBatch(first uint32, tags ...byte) frameBatch {
-	b := frameBatch{flows: map[flow.Key]epoch.Count{}}
-	for n := range uint32(onePointFlows) {
-		p := udpPacket(first+n, 30+int(n))
-		frame := slices.Concat(p.data[:12], tags, p.data[12:])
-		for range n%5 + 1 {
-			b.frames = append(b.frames, frame)
-			c := epoch.Count{Packets: 1, Bytes: uint64(len(p.data))}
-			b.sum.Add(c)
-			flowSum := b.flows[p.key]
-			flowSum.Add(c)
-			b.flows[p.key] = flowSum
-		}
-	}
-	return b
 }
 
 // tagged is a count with so many tags a packet.

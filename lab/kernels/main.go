@@ -86,7 +86,7 @@ const tests = "^(TestLoad|TestOnePoint.*|TestVerifier|TestSection.*|TestExporter
 
 // commands are what a kernel is tested by.
 func commands(s *series) []plan.Command {
-	environment := []string{"CI=true", "TMA_EXPORTER=/bin/tma-exporter", "TMA_VIRTUAL=1"}
+	environment := []string{"CI=true", "TMA_EXPORTER=/bin/tma-exporter"}
 	list := []plan.Command{{
 		Name: commandTests, Path: "/bin/capture.test", Environment: environment,
 		Arguments: []string{"-test.v", "-test.count=1", "-test.run=" + tests},

@@ -154,6 +154,9 @@ func capture(t *testing.T, in *netns.Namespace, packets int) <-chan map[flow.Key
 		buffer := make([]byte, 2048)
 		for range packets {
 			length, err := unix.Read(socket, buffer)
+			for err == unix.EINTR { // by the scheduler's signals
+				length, err = unix.Read(socket, buffer)
+			}
 			if err != nil {
 				t.Errorf("read the captured packets: %v", err)
 				return
