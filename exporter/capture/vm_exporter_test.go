@@ -71,6 +71,7 @@ func number(v uint64) string { return strconv.FormatFloat(float64(v), 'g', -1, 6
 
 func buildExporter(t *testing.T) string {
 	t.Helper()
+	must(t, testutil.NoteSources("..", "../../internal", "../../bpf"))
 	path := filepath.Join(t.TempDir(), "tma-exporter")
 	build := exec.Command("go", "build", "-o", path, "github.com/traffic-monitor-agent/tma/exporter")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")

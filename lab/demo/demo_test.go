@@ -132,6 +132,9 @@ func configuration(t *testing.T, output io.Writer) Configuration {
 			t.Fatal(err)
 		}
 	}
+	if err := testutil.NoteSources("../cmd/tma-traffic", "../traffic", "../../internal"); err != nil {
+		t.Fatal(err)
+	}
 	build := exec.Command("go", "build", "-o", c.program(trafficProgram), "../cmd/tma-traffic")
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
