@@ -3,22 +3,6 @@ package siphash
 // The functions below return what Sum does for data of a fixed length, given as
 // little-endian words, without the loops that an unknown length needs.
 
-// state is SipHash's, before the first word.
-func (k Key) state() (v0, v1, v2, v3 uint64) {
-	return k.k0 ^ 0x736f6d6570736575, k.k1 ^ 0x646f72616e646f6d, k.k0 ^ 0x6c7967656e657261, k.k1 ^ 0x7465646279746573
-}
-
-func finish(v0, v1, v2, v3, last uint64) uint64 {
-	v3 ^= last
-	v0, v1, v2, v3 = round(v0, v1, v2, v3)
-	v0 ^= last
-	v2 ^= 0xff
-	v0, v1, v2, v3 = round(v0, v1, v2, v3)
-	v0, v1, v2, v3 = round(v0, v1, v2, v3)
-	v0, v1, v2, v3 = round(v0, v1, v2, v3)
-	return v0 ^ v1 ^ v2 ^ v3
-}
-
 // Sum4 hashes 4 bytes.
 func (k Key) Sum4(data uint32) uint64 {
 	v0, v1, v2, v3 := k.state()

@@ -26,10 +26,7 @@ func (k Key) Fingerprint() uint64 { return k.Sum([]byte("tma key fingerprint")) 
 
 // Sum hashes data of any length.
 func (k Key) Sum(data []byte) uint64 {
-	v0 := k.k0 ^ 0x736f6d6570736575
-	v1 := k.k1 ^ 0x646f72616e646f6d
-	v2 := k.k0 ^ 0x6c7967656e657261
-	v3 := k.k1 ^ 0x7465646279746573
+	v0, v1, v2, v3 := k.state()
 	last := uint64(len(data)) << 56
 	for len(data) >= 8 {
 		m := binary.LittleEndian.Uint64(data)
@@ -41,6 +38,16 @@ func (k Key) Sum(data []byte) uint64 {
 	for i, b := range data {
 		last |= uint64(b) << (8 * i)
 	}
+	return finish(v0, v1, v2, v3, last)
+}
+
+// state is SipHash's, before the first word.
+func (k Key) state() (v0, v1, v2, v3 uint64) {
+	return k.k0 ^ 0x736f6d6570736575, k.k1 ^ 0x646f72616e646f6d, k.k0 ^ 0x6c7967656e657261, k.k1 ^ 0x7465646279746573
+}
+
+// finish takes the last word, which has the length in its top byte, and finalises.
+func finish(v0, v1, v2, v3, last uint64) uint64 {
 	v3 ^= last
 	v0, v1, v2, v3 = round(v0, v1, v2, v3)
 	v0 ^= last
