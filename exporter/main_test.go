@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -78,27 +77,10 @@ func TestWhatIsServed(t *testing.T) {
 	w.attachments = func() []capture.Attachment {
 		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
 	}
-	handler, err := w.handler(options, newReloader(nil, &options.Config, nil, w.history, promslog.NewNopLogger()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(handler)
+	server := httptest.NewServer(site(t, w, options))
 	defer server.Close()
-	get := func(path string) (int, string) {
-		t.Helper()
-		response, err := http.Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, string(body)
-	}
-	if status, _ := get("/-/ready"); status != http.StatusServiceUnavailable {
-		t.Errorf("ready before the first epoch: %d", status)
+	if response, _ := ask(t, http.MethodGet, server.URL+"/-/ready"); response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("ready before the first epoch: %s", response.Status)
 	}
 	count := epoch.Count{Packets: 10, Bytes: 15000}
 	w.sink(promslog.NewNopLogger())(&epoch.Epoch{
@@ -122,17 +104,14 @@ func TestWhatIsServed(t *testing.T) {
 			"tma_build_info{", "go_goroutines ", "process_resident_memory_bytes ",
 		}},
 	} {
-		status, body := get(test.path)
-		if status != http.StatusOK {
-			t.Errorf("%s: status %d", test.path, status)
+		response, body := ask(t, http.MethodGet, server.URL+test.path)
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", test.path, response.Status)
 		}
 		for _, want := range test.want {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s: no %s in\n%s", test.path, want, body)
 			}
 		}
-	}
-	if status, _ := get("/metrics"); status != http.StatusNotFound {
-		t.Errorf("/metrics, which was moved: status %d", status)
 	}
 }
