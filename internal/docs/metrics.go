@@ -1,0 +1,102 @@
+package docs
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+// Metrics returns a table of all metrics of a registry. The types and labels are
+// those of samples, so each metric has to have one: it fails the test if one that a
+// collector describes has none, or one that has isn't described.
+func Metrics(t testing.TB, registry *prometheus.Registry) string {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := described(registry)
+	var rows [][]string
+	for _, family := range families {
+		name := family.GetName()
+		if !described[name] {
+			t.Errorf("no collector describes %s, so nobody knows of it without a scrape", name)
+		}
+		delete(described, name)
+		rows = append(rows, []string{Code(name), kind(family), labels(family), unit(name), family.GetHelp()})
+	}
+	for name := range described {
+		t.Errorf("%s has no sample, so its type and labels aren't known: let the test make one", name)
+	}
+	return Table([]string{"Metric", "Type", "Labels", "Unit", "What it is"}, rows)
+}
+
+// name finds the name in the text of a description, which has no accessors.
+var name = regexp.MustCompile(`fqName: "([^"]*)"`)
+
+// described returns the names of all metrics that collectors of a registry describe.
+func described(registry *prometheus.Registry) map[string]bool {
+	descs := make(chan *prometheus.Desc)
+	go func() {
+		defer close(descs)
+		registry.Describe(descs)
+	}()
+	names := map[string]bool{}
+	for desc := range descs {
+		names[name.FindStringSubmatch(desc.String())[1]] = true
+	}
+	return names
+}
+
+func kind(family *dto.MetricFamily) string {
+	kind := strings.ToLower(family.GetType().String())
+	if h := family.Metric[0].GetHistogram(); h != nil && h.Schema != nil && len(h.Bucket) > 0 {
+		return kind + ", classic and native"
+	}
+	return kind
+}
+
+func labels(family *dto.MetricFamily) string {
+	var names []string
+	for _, pair := range family.Metric[0].GetLabel() {
+		names = append(names, Code(pair.GetName()))
+	}
+	return strings.Join(names, ", ")
+}
+
+// units are what names end in, longer ones first.
+var units = []struct{ suffix, unit string }{
+	{"_bytes_per_second", "bytes per second"},
+	{"_packets_per_second", "packets per second"},
+	{"_timestamp_seconds", "seconds since 1970"},
+	{"_time_seconds", "seconds since 1970"},
+	{"_seconds", "seconds"},
+	{"_bytes", "bytes"},
+	{"_packets", "packets"},
+	{"_ratio", "ratio"},
+}
+
+// unit returns the unit that a metric has by its name.
+func unit(name string) string {
+	name = strings.TrimSuffix(name, "_total")
+	for _, u := range units {
+		if strings.HasSuffix(name, u.suffix) {
+			return u.unit
+		}
+	}
+	return ""
+}
+
+// Names returns the metrics that the tables of a text list, sorted.
+func Names(text string) []string {
+	var names []string
+	for _, match := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|").FindAllStringSubmatch(text, -1) {
+		names = append(names, match[1])
+	}
+	slices.Sort(names)
+	return names
+}
