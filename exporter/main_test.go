@@ -13,10 +13,7 @@ import (
 
 	"github.com/prometheus/common/promslog"
 
-	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
-	"github.com/traffic-monitor-agent/tma/internal/epoch"
-	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // asProgram makes the test binary run as the program.
@@ -73,21 +70,13 @@ func TestWhatIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWindows(&options.Config)
-	w.attachments = func() []capture.Attachment {
-		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
-	}
+	w := unfedWindows(options)
 	server := httptest.NewServer(site(t, w, options))
 	defer server.Close()
 	if response, _ := ask(t, http.MethodGet, server.URL+"/-/ready"); response.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("ready before the first epoch: %s", response.Status)
 	}
-	count := epoch.Count{Packets: 10, Bytes: 15000}
-	w.sink(promslog.NewNopLogger())(&epoch.Epoch{
-		Host: "host-a", Sequence: 1, Start: time.Unix(100, 0), End: time.Unix(101, 0),
-		Devices: []epoch.Device{{Name: "eth0", Direction: flow.Egress, Total: count}},
-		Flows:   []epoch.Flow{{Key: flow.Key{Protocol: flow.ProtocolTCP, SourcePort: 40000, DestinationPort: 443}, Count: count}},
-	}, time.Millisecond)
+	w.sink(promslog.NewNopLogger())(sampleEpoch(), time.Millisecond)
 	for _, test := range []struct {
 		path string
 		want []string
@@ -97,7 +86,7 @@ func TestWhatIsServed(t *testing.T) {
 		{"/-/ready", []string{"Ready."}},
 		{"/v1/epochs", []string{"host-a"}},
 		{"/telemetry", []string{
-			`tma_capture_bytes_total{device="eth0",direction="egress"} 15000`,
+			`tma_capture_bytes_total{device="eth0",direction="egress"} 15162`,
 			`tma_service_bytes_per_second{port="443",protocol="tcp",service="https"} 15000`,
 			`tma_capture_attached{device="eth0",direction="egress",hook="tcx"} 1`,
 			"tma_config_last_reload_successful 1",

@@ -18,6 +18,7 @@ func (w *windows) registry(reload *reloader) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		w.collector,
+		w.health,
 		reload.succeeded,
 		reload.successTime,
 		versioncollector.NewCollector("tma"),

@@ -9,15 +9,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/common/promslog"
 
 	"github.com/traffic-monitor-agent/tma/exporter/api"
-	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
-	"github.com/traffic-monitor-agent/tma/internal/epoch"
-	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // site is what the program serves, without a capture.
@@ -36,17 +32,7 @@ func serving(t *testing.T, args ...string) *httptest.Server {
 	t.Helper()
 	options, err := config.Parse(args)
 	must(t, err)
-	w := newWindows(&options.Config)
-	w.attachments = func() []capture.Attachment {
-		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
-	}
-	count := epoch.Count{Packets: 10, Bytes: 15000}
-	w.sink(promslog.NewNopLogger())(&epoch.Epoch{
-		Host: "host-a", Sequence: 1, Start: time.Unix(100, 0), End: time.Unix(101, 0),
-		Devices: []epoch.Device{{Name: "eth0", Direction: flow.Egress, Total: count}},
-		Flows:   []epoch.Flow{{Key: flow.Key{Protocol: flow.ProtocolTCP, SourcePort: 40000, DestinationPort: 443}, Count: count}},
-	}, time.Millisecond)
-	server := httptest.NewServer(site(t, w, options))
+	server := httptest.NewServer(site(t, sampleWindows(t, options), options))
 	t.Cleanup(server.Close)
 	return server
 }

@@ -31,7 +31,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
-	w.attach(source)
+	w.attach(source, &o.Config)
 	reload := newReloader(args, &o.Config, source, w.history, logger)
 	endpoints, err := api.New(w.history, w.boot)
 	if err != nil {
@@ -87,6 +87,8 @@ type windows struct {
 	cardinality *window.Cardinality
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
+	health      *collector.Health // of what attach connected
+	start       time.Time
 	boot        [16]byte
 	message     []byte // of the epoch that is being handed over, if it was encoded
 }
@@ -96,12 +98,13 @@ func newWindows(c *config.Config) *windows {
 		history:     window.NewHistory(historyConfig(c)),
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
+		start:       time.Now(),
 	}
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
-		Start:       time.Now(),
+		Start:       w.start,
 	})
 	return w
 }
@@ -117,11 +120,22 @@ func historyConfig(c *config.Config) window.HistoryConfig {
 
 // attach connects the windows with where epochs come from: those to come, and those
 // of an earlier run.
-func (w *windows) attach(source *capture.Capture) {
+func (w *windows) attach(source *capture.Capture, c *config.Config) {
 	w.attachments, w.boot = source.Attachments, source.Boot()
+	w.health = w.newHealth(source, c)
 	for _, kept := range source.Kept() {
 		w.history.Keep(kept.Sequence, kept.End, kept.Message)
 	}
+}
+
+func (w *windows) newHealth(source collector.Source, c *config.Config) *collector.Health {
+	return collector.NewHealth(collector.HealthConfig{
+		Source:        source,
+		Kept:          w.history.Size,
+		CaptureMemory: uint64(c.Capture.Memory),
+		EpochsMemory:  uint64(c.Epochs.Memory),
+		Start:         w.start,
+	})
 }
 
 // encode makes the message of an epoch, which the sink is about to get.

@@ -10,7 +10,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Metrics returns a table of all metrics of a registry. The types and labels are
+// Metrics returns tables of all metrics of a registry, TMA's own first. The types and labels are
 // those of samples, so each metric has to have one: it fails the test if one that a
 // collector describes has none, or one that has isn't described.
 func Metrics(t testing.TB, registry *prometheus.Registry) string {
@@ -20,19 +20,25 @@ func Metrics(t testing.TB, registry *prometheus.Registry) string {
 		t.Fatal(err)
 	}
 	described := described(registry)
-	var rows [][]string
+	var own, others [][]string
 	for _, family := range families {
 		name := family.GetName()
 		if !described[name] {
 			t.Errorf("no collector describes %s, so nobody knows of it without a scrape", name)
 		}
 		delete(described, name)
-		rows = append(rows, []string{Code(name), kind(family), labels(family), unit(name), family.GetHelp()})
+		row := []string{Code(name), kind(family), labels(family), unit(name), family.GetHelp()}
+		if strings.HasPrefix(name, "tma_") {
+			own = append(own, row)
+		} else {
+			others = append(others, row)
+		}
 	}
 	for name := range described {
 		t.Errorf("%s has no sample, so its type and labels aren't known: let the test make one", name)
 	}
-	return Table([]string{"Metric", "Type", "Labels", "Unit", "What it is"}, rows)
+	header := []string{"Metric", "Type", "Labels", "Unit", "What it is"}
+	return Table(header, own) + "\nOf the process, as client_golang has them:\n\n" + Table(header, others)
 }
 
 // name finds the name in the text of a description, which has no accessors.
@@ -78,6 +84,7 @@ var units = []struct{ suffix, unit string }{
 	{"_bytes", "bytes"},
 	{"_packets", "packets"},
 	{"_ratio", "ratio"},
+	{"_relative_error", "ratio"},
 }
 
 // unit returns the unit that a metric has by its name.

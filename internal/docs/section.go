@@ -17,15 +17,7 @@ const writeVariable = "TMA_WRITE_DOCS"
 // own: begin and end, and the section's name.
 func Section(t testing.TB, file, name, want string) {
 	t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begins := strings.Cut(string(text), mark("begin", name))
-	got, after, ends := strings.Cut(rest, mark("end", name))
-	if !begins || !ends {
-		t.Fatalf("%s: no lines %s and %s", file, mark("begin", name), mark("end", name))
-	}
+	before, got, after := cut(t, file, name)
 	want = "\n" + strings.TrimSpace(want) + "\n\n"
 	if got == want {
 		return
@@ -34,10 +26,33 @@ func Section(t testing.TB, file, name, want string) {
 		t.Errorf("%s: %s isn't up to date: run make docs\n%s", file, name, difference(got, want))
 		return
 	}
-	changed := before + mark("begin", name) + want + mark("end", name) + after
-	if err := os.WriteFile(file, []byte(changed), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte(before+want+after), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Read returns what is between the marks of a section in a file.
+func Read(t testing.TB, file, name string) string {
+	t.Helper()
+	_, text, _ := cut(t, file, name)
+	return text
+}
+
+// cut returns what is up to the first mark of a section, between the marks, and from
+// the second one on.
+func cut(t testing.TB, file, name string) (before, between, after string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, end := mark("begin", name), mark("end", name)
+	before, rest, begins := strings.Cut(string(text), begin)
+	between, after, ends := strings.Cut(rest, end)
+	if !begins || !ends {
+		t.Fatalf("%s: no lines %s and %s", file, begin, end)
+	}
+	return before + begin, between, end + after
 }
 
 func mark(what, name string) string { return fmt.Sprintf("<!-- %s %s -->\n", what, name) }
