@@ -2,15 +2,13 @@ package main
 
 import (
 	"io"
-	"maps"
 	"net/http"
 	"net/netip"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/prometheus/common/promslog"
 
@@ -82,14 +80,20 @@ func unfedWindows(o *config.Options) *windows {
 	return w
 }
 
-// docs/metrics.md has every metric that the program's registry has.
-func TestDocumentation(t *testing.T) {
+// sampleRegistry is that of windows that have had the sample epoch.
+func sampleRegistry(t *testing.T) *prometheus.Registry {
+	t.Helper()
 	o, err := config.Parse(nil)
 	must(t, err)
 	w := sampleWindows(t, o)
 	registry := w.registry(newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger()))
-	metricsHandler(registry)
-	docs.Section(t, metricsDocument, "exporter metrics", docs.Metrics(t, registry))
+	metricsHandler(registry, promslog.NewNopLogger())
+	return registry
+}
+
+// docs/metrics.md has every metric that the program's registry has.
+func TestDocumentation(t *testing.T) {
+	docs.Section(t, metricsDocument, "exporter metrics", docs.Metrics(t, sampleRegistry(t)))
 }
 
 // sometimes are the metrics that a running exporter doesn't always have.
@@ -97,8 +101,6 @@ var sometimes = []string{
 	"tma_capture_folded_bytes_total", "tma_capture_folded_packets_total", // where something was folded
 	"tma_capture_program_runs_total", "tma_capture_program_seconds_total", // where the kernel counts them
 }
-
-var typeLine = regexp.MustCompile(`(?m)^# TYPE (\S+) `)
 
 // Neither the document nor a scrape of the running program has a name that the other
 // doesn't have, and neither promtool nor promlint has anything to say.
@@ -113,39 +115,19 @@ func TestScrapeIsDocumented(t *testing.T) {
 			return strings.Contains(scrape, "\ntma_flow_bytes_per_second{")
 		})
 		testutil.CheckMetrics(t, scrape)
-		documented := map[string]bool{}
-		for _, name := range docs.Names(docs.Read(t, metricsDocument, "exporter metrics")) {
-			documented[name] = true
-		}
-		for _, match := range typeLine.FindAllStringSubmatch(scrape, -1) {
-			if !documented[match[1]] {
-				t.Errorf("%s isn't in %s", match[1], metricsDocument)
-			}
-			delete(documented, match[1])
-		}
-		for _, name := range sometimes {
-			delete(documented, name)
-		}
-		if len(documented) != 0 {
-			t.Errorf("not in a scrape: %v", slices.Sorted(maps.Keys(documented)))
-		}
+		docs.CheckScrape(t, scrape, metricsDocument, "exporter metrics", sometimes...)
 	})
 }
 
 // What isn't always in a scrape is checked, too.
 func TestLint(t *testing.T) {
-	o, err := config.Parse(nil)
-	must(t, err)
-	w := sampleWindows(t, o)
-	registry := w.registry(newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger()))
-	families, err := registry.Gather()
+	families, err := sampleRegistry(t).Gather()
 	must(t, err)
 	problems, err := promlint.NewWithMetricFamilies(families).Lint()
 	must(t, err)
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	server := serving(t)
-	_, scrape := ask(t, http.MethodGet, server.URL+"/metrics")
+	_, scrape := ask(t, http.MethodGet, serving(t).URL+"/metrics")
 	testutil.CheckMetrics(t, scrape)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,12 +29,15 @@ func (w *windows) registry(reload *reloader) *prometheus.Registry {
 	return registry
 }
 
-// metricsHandler serves a registry, to which it adds metrics of itself.
-func metricsHandler(registry *prometheus.Registry) http.Handler {
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+// metricsHandler serves a registry, to which it adds metrics of itself. If a metric
+// can't be collected it is logged, and the others are served all the same.
+func metricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {
+	return promhttp.InstrumentMetricHandler(registry, promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog:                            slog.NewLogLogger(logger.Handler(), slog.LevelError),
+		ErrorHandling:                       promhttp.ContinueOnError,
 		Registry:                            registry,
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
 		MaxRequestsInFlight:                 maxScrapes,
-	})
+	}))
 }

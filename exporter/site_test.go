@@ -22,7 +22,7 @@ func site(t *testing.T, w *windows, o *config.Options) http.Handler {
 	endpoints, err := api.New(w.history, w.boot)
 	must(t, err)
 	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
-	handler, err := newSite(o, metricsHandler(w.registry(reload)), endpoints, reload)
+	handler, err := newSite(o, metricsHandler(w.registry(reload), promslog.NewNopLogger()), endpoints, reload)
 	must(t, err)
 	return handler
 }

@@ -37,7 +37,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	if err != nil {
 		return err
 	}
-	site, err := newSite(o, metricsHandler(w.registry(reload)), endpoints, reload)
+	site, err := newSite(o, metricsHandler(w.registry(reload), logger), endpoints, reload)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -98,12 +99,29 @@ func unit(name string) string {
 	return ""
 }
 
-// Names returns the metrics that the tables of a text list, sorted.
-func Names(text string) []string {
-	var names []string
-	for _, match := range regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|").FindAllStringSubmatch(text, -1) {
-		names = append(names, match[1])
+var (
+	row      = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|")
+	typeLine = regexp.MustCompile(`(?m)^# TYPE (\S+) `)
+)
+
+// CheckScrape compares the names in a scrape, in the text format, with those in the
+// tables of a section. All must be in both, but for those that aren't in every scrape.
+func CheckScrape(t testing.TB, scrape, file, section string, sometimes ...string) {
+	t.Helper()
+	documented := map[string]bool{}
+	for _, match := range row.FindAllStringSubmatch(Read(t, file, section), -1) {
+		documented[match[1]] = true
 	}
-	slices.Sort(names)
-	return names
+	for _, match := range typeLine.FindAllStringSubmatch(scrape, -1) {
+		if !documented[match[1]] {
+			t.Errorf("%s isn't in %s", match[1], file)
+		}
+		delete(documented, match[1])
+	}
+	for _, name := range sometimes {
+		delete(documented, name)
+	}
+	if len(documented) != 0 {
+		t.Errorf("in %s and not in a scrape: %v", file, slices.Sorted(maps.Keys(documented)))
+	}
 }
