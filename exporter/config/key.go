@@ -24,24 +24,22 @@ func (s *Sketch) Key() (key siphash.Key, secret bool, err error) {
 	}
 	text, err := readStart(s.KeyFile)
 	if err != nil {
-		return siphash.Key{}, false, err
+		return siphash.Key{}, false, fmt.Errorf("%w; allowed: a readable file with %d hexadecimal digits", err, hexDigits)
 	}
 	// What is wrong with the text is said without repeating it: it is a secret.
 	text = strings.TrimSpace(text)
 	if len(text) != hexDigits {
-		return siphash.Key{}, false, fmt.Errorf("%s doesn't hold a key", s.KeyFile)
+		return siphash.Key{}, false, fmt.Errorf("%s doesn't hold a key; allowed: %d hexadecimal digits", s.KeyFile, hexDigits)
 	}
 	var bytes [siphash.KeyLen]byte
 	if _, err := hex.Decode(bytes[:], []byte(text)); err != nil {
-		return siphash.Key{}, false, fmt.Errorf("%s doesn't hold hexadecimal digits alone", s.KeyFile)
+		return siphash.Key{}, false, fmt.Errorf("%s doesn't hold hexadecimal digits alone; allowed: %d of them", s.KeyFile, hexDigits)
 	}
 	return siphash.NewKey(bytes), true, nil
 }
 
 // hexDigits is the length of a key as text.
 const hexDigits = 2 * siphash.KeyLen
-
-var allowedKeyFile = fmt.Sprintf("a readable file with %d hexadecimal digits", hexDigits)
 
 // readStart reads as much of a file as is needed to tell a key from another file.
 func readStart(file string) (string, error) {

@@ -23,7 +23,7 @@ type setting struct {
 // rule is what a value must be besides of its type.
 type rule struct {
 	allowed string
-	check   func() error // says what is wrong, not what is allowed
+	check   func() error // also says what is allowed
 }
 
 // flag returns the name of the setting's flag.
@@ -59,7 +59,7 @@ func (c *Config) settings() []setting {
 		{"epochs.memory", "Memory for kept epochs; the oldest go, even before their time.",
 			&c.Epochs.Memory, within(&c.Epochs.Memory, 1<<20, 4<<30), false},
 		{"sketch.key_file", "File with the fleet's secret for counting distinct things, 32 hexadecimal digits. Without it the key is public, and crafted packets can drive the counts to any value.",
-			&c.Sketch.KeyFile, &rule{allowedKeyFile, c.checkKeyFile}, false},
+			&c.Sketch.KeyFile, &rule{"a readable file with 32 hexadecimal digits", c.checkKeyFile}, false},
 	}
 }
 
@@ -67,23 +67,21 @@ func duration(d time.Duration) yamlconf.Duration { return yamlconf.Duration(d) }
 
 // within allows what lies between two bounds, and the bounds.
 func within[T cmp.Ordered](value *T, low, high T) *rule {
-	return &rule{fmt.Sprintf("%v to %v", low, high), func() error {
+	allowed := fmt.Sprintf("%v to %v", low, high)
+	return &rule{allowed, func() error {
 		if *value < low || *value > high {
-			return fmt.Errorf("%v is out of range", *value)
+			return fmt.Errorf("%v is out of range; allowed: %s", *value, allowed)
 		}
 		return nil
 	}}
 }
 
-// verify says what is wrong with a value, and what is allowed.
+// verify returns what is wrong with the current value.
 func (s *setting) verify() error {
 	if s.rule == nil {
 		return nil
 	}
-	if err := s.rule.check(); err != nil {
-		return fmt.Errorf("%w; allowed: %s", err, s.rule.allowed)
-	}
-	return nil
+	return s.rule.check()
 }
 
 const allowedPinPath = "an absolute path without dots in the last name, such as /sys/fs/bpf/tma"
@@ -94,7 +92,7 @@ func (c *Config) checkPinPath() error {
 	if path == "" || filepath.IsAbs(path) && filepath.Clean(path) == path && !strings.Contains(filepath.Base(path), ".") {
 		return nil
 	}
-	return fmt.Errorf("%q can't be in a BPF file system", path)
+	return fmt.Errorf("%q can't be in a BPF file system; allowed: %s", path, allowedPinPath)
 }
 
 // CheckReload returns an error that names the first key in which another
@@ -117,7 +115,7 @@ var allowedHost = fmt.Sprintf("at most %d printable ASCII characters without a s
 func (c *Config) checkHost() error {
 	odd := strings.ContainsFunc(c.Epochs.Host, func(r rune) bool { return r <= ' ' || r > '~' })
 	if odd || len(c.Epochs.Host) > maxHost {
-		return errors.New("not a name")
+		return fmt.Errorf("not a name; allowed: %s", allowedHost)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ type Ledger struct {
 	forwarding uint32       // number of the epoch until which forwards holds
 	books      [2]book      // by Half
 	flows      []epoch.Flow // of the half that was closed last
-	entries    int          // see Books
+	entries    int          // see Books; only Close reads it, what foldWay adds goes nowhere
 	key        siphash.Key
 	touched    uint64 // see table.touch
 }
@@ -224,7 +224,7 @@ func (l *Ledger) closeSet(set int, h Half) {
 func (l *Ledger) closeFlow(set, way int, h Half) {
 	b, e := &l.books[h], &l.table.entries[set*tableWays+way]
 	id := identity(set, l.table.lines[set].tags[way])
-	l.entries += l.observations(set, way, h)
+	l.entries++
 	c, point := l.settleOnce(set, way, id, h)
 	if c == (epoch.Count{}) {
 		return
@@ -267,15 +267,10 @@ func (l *Ledger) foldWay(set, way int) {
 	}
 }
 
-// observations counts the points that saw in the half the flow that a way's entry is
-// an observation of, which has traffic there.
-func (l *Ledger) observations(set, way int, h Half) (n int) {
-	if l.table.alone(set, way) {
-		return 1
-	}
-	entries := l.table.set(set)
-	for i := range entries {
-		if entries[i].active(h) && entries[way].sameFlow(&entries[i]) {
+// observations counts the points that saw e's flow in the half.
+func observations(set []entry, e *entry, h Half) (n int) {
+	for i := range set {
+		if set[i].active(h) && e.sameFlow(&set[i]) {
 			n++
 		}
 	}
@@ -305,6 +300,7 @@ func (l *Ledger) settleOnce(set, way int, id uint64, h Half) (counted epoch.Coun
 	e := &entries[way]
 	if !l.table.alone(set, way) {
 		defer l.table.reweigh(set)
+		l.entries += observations(entries, e, h) - 1
 		if l.primary(entries, e) == nil {
 			if point, ok := l.pointOf(id); ok && !restore(entries, e, point) {
 				l.bookDuplicates(entries, e, h)
