@@ -76,7 +76,6 @@ func unfedWindows(o *config.Options) *windows {
 	w.attachments = func() []capture.Attachment {
 		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
 	}
-	w.health = w.newHealth(sampleSource{}, &o.Config)
 	return w
 }
 
@@ -86,7 +85,8 @@ func sampleRegistry(t *testing.T) *prometheus.Registry {
 	o, err := config.Parse(nil)
 	must(t, err)
 	w := sampleWindows(t, o)
-	registry := w.registry(newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger()))
+	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
+	registry := w.registry(w.newHealth(sampleSource{}, &o.Config), reload)
 	metricsHandler(registry, promslog.NewNopLogger())
 	return registry
 }

@@ -24,7 +24,8 @@ func site(t *testing.T, w *windows, o *config.Options) http.Handler {
 	endpoints, err := api.New(w.history, w.boot)
 	must(t, err)
 	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
-	handler, err := newSite(o, metricsHandler(w.registry(reload), promslog.NewNopLogger()), endpoints, reload)
+	registry := w.registry(w.newHealth(sampleSource{}, &o.Config), reload)
+	handler, err := newSite(o, metricsHandler(registry, promslog.NewNopLogger()), endpoints, reload)
 	must(t, err)
 	return handler
 }
