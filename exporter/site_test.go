@@ -14,14 +14,13 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/promslog"
 
-	"github.com/traffic-monitor-agent/tma/exporter/api"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
 )
 
 // site is what the program serves, without a capture.
 func site(t *testing.T, w *windows, o *config.Options) http.Handler {
 	t.Helper()
-	endpoints, err := api.New(w.history, w.boot)
+	endpoints, err := w.endpoints()
 	must(t, err)
 	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
 	registry := w.registry(w.newHealth(sampleSource{}, &o.Config), reload)

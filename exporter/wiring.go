@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -33,7 +34,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	defer source.Close()
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w.history, logger)
-	endpoints, err := api.New(w.history, w.boot)
+	endpoints, err := w.endpoints()
 	if err != nil {
 		return err
 	}
@@ -157,3 +158,6 @@ func (w *windows) keep(e *epoch.Epoch) error {
 	w.history.Keep(e.Sequence, e.End, message)
 	return nil
 }
+
+// endpoints is what is served under /v1/ and /-/.
+func (w *windows) endpoints() (http.Handler, error) { return api.New(w.history, w.boot) }
