@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -131,25 +132,35 @@ var (
 	typeLine = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
 )
 
-// CheckScrape compares names and types in a scrape, in the text format, with those in
-// the tables of a section. All must be in both, but for those that aren't in every
-// scrape.
-func CheckScrape(t testing.TB, scrape, file, section string, sometimes ...string) {
+// scrapeLimit is how long CheckScrape waits for metrics that come with traffic.
+const scrapeLimit = 20 * time.Second
+
+// CheckScrape compares names and types in scrapes of a running program, in the text
+// format, with those in the tables of a section, and returns the last scrape. None may
+// be in a scrape alone, and all but those that aren't always there must be in one soon.
+func CheckScrape(t testing.TB, scrape func() string, file, section string, sometimes ...string) (last string) {
 	t.Helper()
 	documented := map[string]string{}
 	for _, match := range row.FindAllStringSubmatch(Read(t, file, section), -1) {
 		documented[match[1]] = match[2]
 	}
-	for _, match := range typeLine.FindAllStringSubmatch(scrape, -1) {
-		if documented[match[1]] != match[2] {
-			t.Errorf("%s is a %s, in %s a %q", match[1], match[2], file, documented[match[1]])
+	for deadline := time.Now().Add(scrapeLimit); ; time.Sleep(50 * time.Millisecond) {
+		last = scrape()
+		missing := maps.Clone(documented)
+		for _, match := range typeLine.FindAllStringSubmatch(last, -1) {
+			if documented[match[1]] != match[2] {
+				t.Fatalf("%s is a %s, in %s a %q", match[1], match[2], file, documented[match[1]])
+			}
+			delete(missing, match[1])
 		}
-		delete(documented, match[1])
-	}
-	for _, name := range sometimes {
-		delete(documented, name)
-	}
-	if len(documented) != 0 {
-		t.Errorf("in %s and not in a scrape: %v", file, slices.Sorted(maps.Keys(documented)))
+		for _, name := range sometimes {
+			delete(missing, name)
+		}
+		if len(missing) == 0 {
+			return last
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("in %s and not in a scrape: %v", file, slices.Sorted(maps.Keys(missing)))
+		}
 	}
 }
