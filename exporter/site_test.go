@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -78,6 +79,29 @@ func TestLandingPageLeadsEverywhere(t *testing.T) {
 	for _, path := range got {
 		if response, body := ask(t, http.MethodGet, server.URL+path); response.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s: %s", path, response.Status, body)
+		}
+	}
+}
+
+var pathRow = regexp.MustCompile("(?m)^\\| `(/[^`]*)`")
+
+// What the documentation says is served is served, and it leaves out no link.
+func TestPathsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/configuration.md")
+	must(t, err)
+	server := serving(t, "--web.enable-pprof")
+	var documented []string
+	for _, match := range pathRow.FindAllSubmatch(text, -1) {
+		documented = append(documented, string(match[1]))
+	}
+	for _, path := range documented {
+		if response, _ := ask(t, http.MethodGet, server.URL+path); response.StatusCode == http.StatusNotFound {
+			t.Errorf("%s is documented and not there", path)
+		}
+	}
+	for _, path := range links(t, server) {
+		if !slices.Contains(documented, path) && !strings.HasPrefix(path, "/debug/pprof/") {
+			t.Errorf("%s is there and not documented in %v", path, documented)
 		}
 	}
 }
