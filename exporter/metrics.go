@@ -3,11 +3,15 @@ package main
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/traffic-monitor-agent/tma/exporter/collector"
+	"github.com/traffic-monitor-agent/tma/exporter/config"
 )
 
 // maxScrapes is how many scrapes are answered at once.
@@ -15,11 +19,11 @@ const maxScrapes = 8
 
 // registry returns all metrics there are, but for those of their own handler.
 // docs/metrics.md is generated from it.
-func (w *windows) registry(reload *reloader) *prometheus.Registry {
+func (w *windows) registry(health *collector.Health, reload *reloader) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		w.collector,
-		w.health,
+		health,
 		reload.succeeded,
 		reload.successTime,
 		versioncollector.NewCollector("tma"),
@@ -27,6 +31,17 @@ func (w *windows) registry(reload *reloader) *prometheus.Registry {
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return registry
+}
+
+// newHealth returns the metrics of how a capture does.
+func (w *windows) newHealth(source collector.Source, c *config.Config) *collector.Health {
+	return collector.NewHealth(collector.HealthConfig{
+		Source:        source,
+		Kept:          w.history.Size,
+		CaptureMemory: uint64(c.Capture.Memory),
+		EpochsMemory:  uint64(c.Epochs.Memory),
+		Start:         time.Now(),
+	})
 }
 
 // metricsHandler serves a registry, to which it adds metrics of itself. If a metric

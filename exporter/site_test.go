@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,17 +15,17 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/promslog"
 
-	"github.com/traffic-monitor-agent/tma/exporter/api"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
 )
 
 // site is what the program serves, without a capture.
 func site(t *testing.T, w *windows, o *config.Options) http.Handler {
 	t.Helper()
-	endpoints, err := api.New(w.history, w.boot)
+	endpoints, err := w.endpoints()
 	must(t, err)
 	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
-	handler, err := newSite(o, metricsHandler(w.registry(reload), promslog.NewNopLogger()), endpoints, reload)
+	registry := w.registry(w.newHealth(sampleSource{}, &o.Config), reload)
+	handler, err := newSite(o, metricsHandler(registry, promslog.NewNopLogger()), endpoints, reload)
 	must(t, err)
 	return handler
 }
@@ -78,6 +79,29 @@ func TestLandingPageLeadsEverywhere(t *testing.T) {
 	for _, path := range got {
 		if response, body := ask(t, http.MethodGet, server.URL+path); response.StatusCode != http.StatusOK {
 			t.Errorf("%s: %s: %s", path, response.Status, body)
+		}
+	}
+}
+
+var pathRow = regexp.MustCompile("(?m)^\\| `(/[^`]*)`")
+
+// What the documentation says is served is served, and it leaves out no link.
+func TestPathsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/configuration.md")
+	must(t, err)
+	server := serving(t, "--web.enable-pprof")
+	var documented []string
+	for _, match := range pathRow.FindAllSubmatch(text, -1) {
+		documented = append(documented, string(match[1]))
+	}
+	for _, path := range documented {
+		if response, _ := ask(t, http.MethodGet, server.URL+path); response.StatusCode == http.StatusNotFound {
+			t.Errorf("%s is documented and not there", path)
+		}
+	}
+	for _, path := range links(t, server) {
+		if !slices.Contains(documented, path) && !strings.HasPrefix(path, "/debug/pprof/") {
+			t.Errorf("%s is there and not documented in %v", path, documented)
 		}
 	}
 }

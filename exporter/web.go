@@ -39,7 +39,7 @@ func newSite(o *config.Options, metrics, endpoints, reload http.Handler) (http.H
 	mux.Handle("/-/reload", reload)
 	mux.Handle("/v1/", endpoints)
 	mux.Handle("/-/", endpoints)
-	if o.EnableProfiles {
+	if o.Profiles {
 		addProfiles(mux)
 	}
 	return mux, nil
@@ -47,7 +47,7 @@ func newSite(o *config.Options, metrics, endpoints, reload http.Handler) (http.H
 
 func landingPage(o *config.Options) (http.Handler, error) {
 	profiling := "false"
-	if o.EnableProfiles {
+	if o.Profiles {
 		profiling = "true"
 	}
 	return web.NewLandingPage(web.LandingConfig{

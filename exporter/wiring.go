@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -31,13 +32,14 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
-	w.attach(source, &o.Config)
+	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w.history, logger)
-	endpoints, err := api.New(w.history, w.boot)
+	endpoints, err := w.endpoints()
 	if err != nil {
 		return err
 	}
-	site, err := newSite(o, metricsHandler(w.registry(reload), logger), endpoints, reload)
+	registry := w.registry(w.newHealth(source, &o.Config), reload)
+	site, err := newSite(o, metricsHandler(registry, logger), endpoints, reload)
 	if err != nil {
 		return err
 	}
@@ -62,12 +64,12 @@ func newCapture(c *config.Config, encode func(*epoch.Epoch) ([]byte, error), log
 			return nil, fmt.Errorf("find the host's name; epochs.host can set it: %w", err)
 		}
 	}
-	config := liveConfig(c)
-	config.Epoch = time.Duration(c.Capture.Epoch)
-	config.Memory = uint64(c.Capture.Memory)
-	config.Host, config.Key = host, key
-	config.PinPath, config.Encode, config.JournalMemory = c.Capture.PinPath, encode, uint64(c.Epochs.Memory)
-	return capture.New(config, logger)
+	full := liveConfig(c)
+	full.Epoch = time.Duration(c.Capture.Epoch)
+	full.Memory = uint64(c.Capture.Memory)
+	full.Host, full.Key = host, key
+	full.PinPath, full.Encode, full.JournalMemory = c.Capture.PinPath, encode, uint64(c.Epochs.Memory)
+	return capture.New(full, logger)
 }
 
 // liveConfig is what of the capture's configuration may change while it runs.
@@ -87,8 +89,6 @@ type windows struct {
 	cardinality *window.Cardinality
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
-	health      *collector.Health // of what attach connected
-	start       time.Time
 	boot        [16]byte
 	message     []byte // of the epoch that is being handed over, if it was encoded
 }
@@ -98,13 +98,12 @@ func newWindows(c *config.Config) *windows {
 		history:     window.NewHistory(historyConfig(c)),
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
-		start:       time.Now(),
 	}
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
-		Start:       w.start,
+		Start:       time.Now(),
 	})
 	return w
 }
@@ -120,22 +119,11 @@ func historyConfig(c *config.Config) window.HistoryConfig {
 
 // attach connects the windows with where epochs come from: those to come, and those
 // of an earlier run.
-func (w *windows) attach(source *capture.Capture, c *config.Config) {
+func (w *windows) attach(source *capture.Capture) {
 	w.attachments, w.boot = source.Attachments, source.Boot()
-	w.health = w.newHealth(source, c)
 	for _, kept := range source.Kept() {
 		w.history.Keep(kept.Sequence, kept.End, kept.Message)
 	}
-}
-
-func (w *windows) newHealth(source collector.Source, c *config.Config) *collector.Health {
-	return collector.NewHealth(collector.HealthConfig{
-		Source:        source,
-		Kept:          w.history.Size,
-		CaptureMemory: uint64(c.Capture.Memory),
-		EpochsMemory:  uint64(c.Epochs.Memory),
-		Start:         w.start,
-	})
 }
 
 // encode makes the message of an epoch, which the sink is about to get.
@@ -170,3 +158,6 @@ func (w *windows) keep(e *epoch.Epoch) error {
 	w.history.Keep(e.Sequence, e.End, message)
 	return nil
 }
+
+// endpoints is what is served under /v1/ and /-/.
+func (w *windows) endpoints() (http.Handler, error) { return api.New(w.history, w.boot) }

@@ -312,8 +312,7 @@ func (c *Capture) bookBatch() {
 func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 	c.devices.prepare(c.ledger)
 	books := c.ledger.Close(h)
-	c.measured.TableEntries = books.Entries
-	c.measured.Folds += books.Folds
+	c.measured.noteTable(c.ledger.Occupancy(h))
 	return &epoch.Epoch{
 		Host:          c.config.Host,
 		Devices:       c.devices.report(c.totals.take(h), books.Duplicates),

@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
 // Health is how the capture does: its counters since New, all else as of the end of
@@ -26,6 +27,12 @@ type Health struct {
 // Health returns how the capture did in the last epoch, nil before the first one. Safe
 // for concurrent use.
 func (c *Capture) Health() *Health { return c.health.Load() }
+
+// noteTable takes over how full the flow table was.
+func (h *Health) noteTable(o fold.Occupancy) {
+	h.TableEntries = o.Entries
+	h.Folds += o.Folds
+}
 
 // publish makes what was measured of an epoch known.
 func (c *Capture) publish(end time.Time) {

@@ -27,10 +27,9 @@ type Options struct {
 	File          string // the YAML file; empty for none
 	CheckOnly     bool   // end after checking the configuration
 	TelemetryPath string // of the metrics
-	// EnableProfiles serves /debug/pprof/.
-	EnableProfiles bool
-	Web            *web.FlagConfig
-	Log            *promslog.Config
+	Profiles      bool   // serve /debug/pprof/
+	Web           *web.FlagConfig
+	Log           *promslog.Config
 }
 
 // What the program is told to do.
@@ -83,7 +82,7 @@ func (o *Options) flags() *kingpin.Application {
 	app.Flag("config.file", "YAML configuration file; its keys are those of the flags.").StringVar(&o.File)
 	app.Flag("config.check", "Check the configuration and end.").BoolVar(&o.CheckOnly)
 	app.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&o.TelemetryPath)
-	app.Flag("web.enable-pprof", "Serve profiles of the exporter itself under /debug/pprof/.").BoolVar(&o.EnableProfiles)
+	app.Flag("web.enable-pprof", "Serve profiles of the exporter itself under /debug/pprof/.").BoolVar(&o.Profiles)
 	o.Web = kingpinflag.AddFlags(app, DefaultAddress)
 	for _, s := range o.Config.settings() {
 		app.Flag(s.flag(), s.help).PlaceHolder(s.String()).SetValue(&flagValue{setting: s})

@@ -4,75 +4,103 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
 
-// Metrics returns tables of all metrics of a registry, TMA's own first. The types and labels are
-// those of samples, so each metric has to have one: it fails the test if one that a
-// collector describes has none, or one that has isn't described.
+// Metrics returns tables of all metrics that the collectors of a registry describe,
+// TMA's own first. It fails the test if there is a sample of another one. The type is
+// that of a sample; a metric without one is taken for a gauge, or a counter by its name,
+// which CheckScrape holds against a scrape.
 func Metrics(t testing.TB, registry *prometheus.Registry) string {
 	t.Helper()
-	families, err := registry.Gather()
+	gathered, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	described := described(registry)
-	var own, others [][]string
-	for _, family := range families {
-		name := family.GetName()
-		if !described[name] {
-			t.Errorf("no collector describes %s, so nobody knows of it without a scrape", name)
+	families, described := map[string]*dto.MetricFamily{}, descriptions(registry)
+	for _, family := range gathered {
+		families[family.GetName()] = family
+		if _, ok := described[family.GetName()]; !ok {
+			t.Errorf("no collector describes %s, so nobody knows of it without a scrape", family.GetName())
 		}
-		delete(described, name)
-		row := []string{Code(name), kind(family), labels(family), unit(name), family.GetHelp()}
+	}
+	var own, others [][]string
+	for _, name := range slices.Sorted(maps.Keys(described)) {
+		d := described[name]
+		row := []string{Code(name), kind(name, families[name]), d.labels, unit(name), d.help}
 		if strings.HasPrefix(name, "tma_") {
 			own = append(own, row)
 		} else {
 			others = append(others, row)
 		}
 	}
-	for name := range described {
-		t.Errorf("%s has no sample, so its type and labels aren't known: let the test make one", name)
-	}
 	header := []string{"Metric", "Type", "Labels", "Unit", "What it is"}
 	return Table(header, own) + "\nOf the process, as client_golang has them:\n\n" + Table(header, others)
 }
 
-// name finds the name in the text of a description, which has no accessors.
-var name = regexp.MustCompile(`fqName: "([^"]*)"`)
+// description is what a prometheus.Desc says.
+type description struct{ help, labels string }
 
-// described returns the names of all metrics that collectors of a registry describe.
-func described(registry *prometheus.Registry) map[string]bool {
+// descPattern reads the text of a prometheus.Desc, which has no accessors: name, help,
+// labels with values and labels without.
+var descPattern = regexp.MustCompile(`^Desc{fqName: ("(?:[^"\\]|\\.)*"), help: ("(?:[^"\\]|\\.)*"), .*constLabels: {(.*)}, variableLabels: {(.*)}}$`)
+
+// descriptions returns what the collectors of a registry describe, by name.
+func descriptions(registry *prometheus.Registry) map[string]description {
 	descs := make(chan *prometheus.Desc)
 	go func() {
 		defer close(descs)
 		registry.Describe(descs)
 	}()
-	names := map[string]bool{}
+	all := map[string]description{}
 	for desc := range descs {
-		names[name.FindStringSubmatch(desc.String())[1]] = true
+		match := descPattern.FindStringSubmatch(desc.String())
+		if match == nil {
+			panic("docs: not the text of a description: " + desc.String())
+		}
+		name, _ := strconv.Unquote(match[1])
+		help, _ := strconv.Unquote(match[2])
+		all[name] = description{help, labels(match[3], match[4])}
 	}
-	return names
+	return all
 }
 
-func kind(family *dto.MetricFamily) string {
-	kind := strings.ToLower(family.GetType().String())
-	if h := family.Metric[0].GetHistogram(); h != nil && h.Schema != nil && len(h.Bucket) > 0 {
-		return kind + ", classic and native"
-	}
-	return kind
-}
+var constLabel = regexp.MustCompile(`([a-z_]+)="`)
 
-func labels(family *dto.MetricFamily) string {
+// labels lists the names of labels, from the text of both kinds.
+func labels(constant, variable string) string {
 	var names []string
-	for _, pair := range family.Metric[0].GetLabel() {
-		names = append(names, Code(pair.GetName()))
+	for _, match := range constLabel.FindAllStringSubmatch(constant, -1) {
+		names = append(names, match[1])
+	}
+	if variable != "" {
+		names = append(names, strings.Split(variable, ",")...)
+	}
+	slices.Sort(names)
+	for i := range names {
+		names[i] = Code(names[i])
 	}
 	return strings.Join(names, ", ")
+}
+
+// kind returns the type, of the samples if there are any.
+func kind(name string, samples *dto.MetricFamily) string {
+	switch {
+	case samples != nil && samples.Metric[0].GetHistogram().GetSchema() != 0:
+		return "histogram, classic and native"
+	case samples != nil:
+		return strings.ToLower(samples.GetType().String())
+	case strings.HasSuffix(name, "_total"):
+		return "counter"
+	default:
+		return "gauge"
+	}
 }
 
 // units are what names end in, longer ones first.
@@ -100,28 +128,39 @@ func unit(name string) string {
 }
 
 var (
-	row      = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\|")
-	typeLine = regexp.MustCompile(`(?m)^# TYPE (\S+) `)
+	row      = regexp.MustCompile("(?m)^\\| `([a-z0-9_]+)` \\| ([a-z]+)")
+	typeLine = regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
 )
 
-// CheckScrape compares the names in a scrape, in the text format, with those in the
-// tables of a section. All must be in both, but for those that aren't in every scrape.
-func CheckScrape(t testing.TB, scrape, file, section string, sometimes ...string) {
+// scrapeLimit is how long CheckScrape waits for metrics that come with traffic.
+const scrapeLimit = 20 * time.Second
+
+// CheckScrape compares names and types in scrapes of a running program, in the text
+// format, with those in the tables of a section, and returns the last scrape. None may
+// be in a scrape alone, and all but those that aren't always there must be in one soon.
+func CheckScrape(t testing.TB, scrape func() string, file, section string, sometimes ...string) (last string) {
 	t.Helper()
-	documented := map[string]bool{}
+	documented := map[string]string{}
 	for _, match := range row.FindAllStringSubmatch(Read(t, file, section), -1) {
-		documented[match[1]] = true
+		documented[match[1]] = match[2]
 	}
-	for _, match := range typeLine.FindAllStringSubmatch(scrape, -1) {
-		if !documented[match[1]] {
-			t.Errorf("%s isn't in %s", match[1], file)
+	for deadline := time.Now().Add(scrapeLimit); ; time.Sleep(50 * time.Millisecond) {
+		last = scrape()
+		missing := maps.Clone(documented)
+		for _, match := range typeLine.FindAllStringSubmatch(last, -1) {
+			if documented[match[1]] != match[2] {
+				t.Fatalf("%s is a %s, in %s a %q", match[1], match[2], file, documented[match[1]])
+			}
+			delete(missing, match[1])
 		}
-		delete(documented, match[1])
-	}
-	for _, name := range sometimes {
-		delete(documented, name)
-	}
-	if len(documented) != 0 {
-		t.Errorf("in %s and not in a scrape: %v", file, slices.Sorted(maps.Keys(documented)))
+		for _, name := range sometimes {
+			delete(missing, name)
+		}
+		if len(missing) == 0 {
+			return last
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("in %s and not in a scrape: %v", file, slices.Sorted(maps.Keys(missing)))
+		}
 	}
 }

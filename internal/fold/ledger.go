@@ -35,7 +35,7 @@ type Ledger struct {
 	forwarding uint32       // number of the epoch until which forwards holds
 	books      [2]book      // by Half
 	flows      []epoch.Flow // of the half that was closed last
-	entries    int          // see Books; only Close reads it, what foldWay adds goes nowhere
+	entries    int          // see Occupancy; Close begins with 0
 	key        siphash.Key
 	touched    uint64 // see table.touch
 }
@@ -177,8 +177,6 @@ type Books struct {
 	Ladders    []epoch.Ladder
 	Duplicates []epoch.Count // by point
 	Sketches   []epoch.Sketch
-	Entries    int    // of the table that had traffic: flows, once for each point that saw them
-	Folds      uint64 // flows that had traffic and lost their place
 }
 
 // Close ends the epoch of a half and empties it.
@@ -192,10 +190,7 @@ func (l *Ledger) Close(h Half) Books {
 		}
 	}
 	clear(l.table.marks[h])
-	return Books{
-		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches(),
-		Entries: l.entries, Folds: b.folds,
-	}
+	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches()}
 }
 
 // Reset empties what Close handed out, before the half is used again.
@@ -265,16 +260,6 @@ func (l *Ledger) foldWay(set, way int) {
 			l.table.clear(set, other)
 		}
 	}
-}
-
-// observations counts the points that saw e's flow in the half.
-func observations(set []entry, e *entry, h Half) (n int) {
-	for i := range set {
-		if set[i].active(h) && e.sameFlow(&set[i]) {
-			n++
-		}
-	}
-	return n
 }
 
 // observed says whether any point saw in the half the flow that a way's entry is
