@@ -2,6 +2,7 @@ package window
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
@@ -163,9 +164,16 @@ func TestRankingHysteresis(t *testing.T) {
 		), 3, 1},
 		{"one that outclasses gets in at once", []step{{ab, "[a b]"},
 			{map[string]uint64{"a": 100, "b": 50, "c": 1000}, "[c a]"}}, 3, 1},
-		{"the idle leave after a window", []step{{ab, "[a b]"},
-			{map[string]uint64{"a": 100}, "[a b]"}, {map[string]uint64{"a": 100}, "[a b]"},
-			{map[string]uint64{"a": 100}, "[a]"}}, 2, 1},
+		{"the idle leave after a residency", append(append([]step{{ab, "[a b]"}},
+			repeat(59, step{map[string]uint64{"a": 100}, "[a b]"})...),
+			step{map[string]uint64{"a": 100}, "[a]"}), 2, 1},
+		{"who ended gives way at once", append(append([]step{{ab, "[a b]"}},
+			repeat(3, step{map[string]uint64{"a": 100}, "[a b]"})...),
+			step{map[string]uint64{"a": 100, "c": 5}, "[a c]"}), 3, 1},
+		{"newcomers wait for the ration, the largest gets it", append(append([]step{{ab, "[a b]"},
+			{map[string]uint64{"c": 2e4, "d": 1e4}, "[c d]"}},
+			repeat(28, step{map[string]uint64{"c": 1, "d": 1, "e": 1e8, "f": 1e9}, ""})...),
+			step{map[string]uint64{"c": 1, "e": 1e8, "f": 1e9}, "[f c]"}), 5, 3},
 		{"two that take turns don't churn", append([]step{{map[string]uint64{"a": 100, "b": 50, "c": 50}, ""}},
 			append(repeat(10, step{map[string]uint64{"a": 100, "b": 55, "c": 50}, ""}),
 				repeat(10, step{map[string]uint64{"a": 100, "b": 50, "c": 55}, ""})...)...), 2, 0},
@@ -174,15 +182,15 @@ func TestRankingHysteresis(t *testing.T) {
 			r := newRanking[string](2, 3*time.Second)
 			var got Ranking[string]
 			for i, s := range test.steps {
-				var pane []counted[string]
+				p := pane[string]{span: time.Second}
 				for key, bytes := range s.bytes {
-					pane = append(pane, counted[string]{key, epoch.Count{Packets: 1, Bytes: bytes}})
+					p.largest = append(p.largest, counted[string]{key, epoch.Count{Packets: 1000, Bytes: bytes}})
 				}
-				r.push(pane)
+				r.push(p)
 				if len(r.panes) > 3 {
 					r.pop()
 				}
-				got = r.rank(start.Add(time.Duration(i)*time.Second), epoch.Count{Packets: 1000, Bytes: 1e6})
+				got = r.rank(epoch.Count{Packets: 1e6, Bytes: 1e6})
 				var keys []string
 				for _, e := range got.Entries {
 					keys = append(keys, e.Key)
@@ -234,6 +242,7 @@ func TestTopKDoesNotChurn(t *testing.T) {
 // Sums of keys are never too large, and exact while there is room.
 func TestCandidates(t *testing.T) {
 	random := rand.New(rand.NewPCG(11, 12))
+	none := maps.Keys(map[int]bool{})
 	for _, keys := range []int{10, 64, 5000} {
 		c := newCandidates(64, func(key int, s *hashSeed) uint64 { return fold64(uint64(key)^s[0], s[1]|1) })
 		truth := map[int]epoch.Count{}
@@ -244,17 +253,17 @@ func TestCandidates(t *testing.T) {
 			truth[key] = sum
 			c.add(key, count)
 		}
-		taken, _ := c.take(1000, nil)
-		if len(taken) > 64 || keys == 10 && len(taken) != 10 {
-			t.Errorf("%d keys: took %d", keys, len(taken))
+		taken, _ := c.take(1000, none, nil)
+		if len(taken.largest) > 64 || keys == 10 && len(taken.largest) != 10 {
+			t.Errorf("%d keys: took %d", keys, len(taken.largest))
 		}
-		for _, e := range taken {
+		for _, e := range taken.largest {
 			if e.Bytes > truth[e.key].Bytes || e.Packets > truth[e.key].Packets || keys == 10 && e.Count != truth[e.key] {
 				t.Errorf("%d keys: %d counted as %v, truth %v", keys, e.key, e.Count, truth[e.key])
 			}
 		}
-		if again, _ := c.take(1000, nil); len(again) != 0 {
-			t.Errorf("%d keys: %d left behind", keys, len(again))
+		if again, _ := c.take(1000, none, nil); len(again.largest) != 0 {
+			t.Errorf("%d keys: %d left behind", keys, len(again.largest))
 		}
 	}
 }
