@@ -9,6 +9,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 )
 
 // Bounds of what a TopK holds, whatever the traffic.
@@ -30,6 +31,7 @@ type Top struct {
 	Sources      Ranking[[16]byte] // addresses as in flow.Key
 	Destinations Ranking[[16]byte]
 	Services     Ranking[flow.Service]
+	Named        *Named // nil unless Name was called
 }
 
 // TopK finds the flows, sources, destinations and services with the most bytes
@@ -57,13 +59,19 @@ type TopK struct {
 
 	watched watch // the flows that are entries
 
+	k      int
+	naming atomic.Pointer[networks.Table] // nil for none
+	named  *named                         // nil for none
+
 	top atomic.Pointer[Top]
 }
 
-// paneBounds is what all rankings share of a pane, and what its epochs lack.
+// paneBounds is what all rankings share of a pane.
 type paneBounds struct {
-	span                                   time.Duration
-	total                                  epoch.Count
+	span      time.Duration
+	total     epoch.Count
+	remainder uint64 // bytes
+	// What the epochs lack.
 	flows, sources, destinations, services limits
 }
 
@@ -71,6 +79,7 @@ type paneBounds struct {
 // an epoch holds one epoch.
 func NewTopK(k int, window time.Duration) *TopK {
 	return &TopK{
+		k:                     k,
 		window:                window,
 		keep:                  max(minCandidates, 4*k),
 		flowCandidates:        newCandidates(tableRoom, hashFlow),
@@ -87,13 +96,23 @@ func NewTopK(k int, window time.Duration) *TopK {
 // Top returns the top as of the last full pane, nil before the first.
 func (t *TopK) Top() *Top { return t.top.Load() }
 
+// Name has names of networks and services counted, too, or not any more if table is
+// nil, from the next pane on. It is safe for concurrent use.
+func (t *TopK) Name(table *networks.Table) { t.naming.Store(table) }
+
 // Add counts an epoch. Addresses are taken from trimmed, which is e with its smaller
 // flows summed up in its ladders, by History: summing them up here once more would
 // cost as much as all the rest. trimmed may be e itself. Nothing of either is kept.
 func (t *TopK) Add(e, trimmed *epoch.Epoch) {
+	if t.pane.span == 0 {
+		t.applyNaming()
+	}
 	t.addFlows(e.Flows)
 	t.addAddresses(trimmed)
 	t.addLimits(e, trimmed)
+	if t.named != nil {
+		t.named.add(e)
+	}
 	t.pane.span += e.End.Sub(e.Start)
 	t.pane.total.Add(countedOnce(e))
 	if t.pane.span*maxPanes < t.window {
@@ -102,6 +121,20 @@ func (t *TopK) Add(e, trimmed *epoch.Epoch) {
 	t.closePane()
 	t.expire()
 	t.publish()
+}
+
+func (t *TopK) applyNaming() {
+	table := t.naming.Load()
+	switch {
+	case table == nil:
+		t.named = nil
+		return
+	case t.named == nil:
+		t.named = newNamed(t.k, t)
+	case t.named.table == table:
+		return
+	}
+	t.named.setTable(table)
 }
 
 // countedOnce is what the host saw, each packet at one device.
@@ -153,6 +186,7 @@ func (t *TopK) addAddresses(e *epoch.Epoch) {
 // the ring buffer had no room for.
 func (t *TopK) addLimits(e, trimmed *epoch.Epoch) {
 	unknown := e.Remainder().Bytes
+	t.pane.remainder += unknown
 	t.pane.services.missed += unknown + e.Folded(flow.Source).Bytes
 	t.pane.flows.missed += unknown + min(foldedOfOne(e.Ladders, flow.Source, true), foldedOfOne(e.Ladders, flow.Destination, true))
 	t.pane.sources.missed += unknown + foldedOfOne(trimmed.Ladders, flow.Source, false)
@@ -184,6 +218,9 @@ func (t *TopK) closePane() {
 	closeOne(t, &t.sourceCandidates, &t.sources, t.pane.sources)
 	closeOne(t, &t.destinationCandidates, &t.destinations, t.pane.destinations)
 	closeOne(t, &t.serviceCandidates, &t.services, t.pane.services)
+	if t.named != nil {
+		t.scratch = t.named.closePane(&t.pane, t.keep, t.scratch)
+	}
 	t.panes = append(t.panes, t.pane)
 	t.pane = paneBounds{}
 }
@@ -211,6 +248,9 @@ func (t *TopK) expire() {
 		t.sources.pop()
 		t.destinations.pop()
 		t.services.pop()
+		if t.named != nil {
+			t.named.pop()
+		}
 	}
 }
 
@@ -224,6 +264,9 @@ func (t *TopK) publish() {
 	top.Sources = t.sources.rank(top.Total)
 	top.Destinations = t.destinations.rank(top.Total)
 	top.Services = t.services.rank(top.Total)
+	if t.named != nil {
+		top.Named = t.named.rank(top.Total)
+	}
 	t.watched.set(maps.Keys(t.flows.entries))
 	t.top.Store(top)
 }

@@ -172,7 +172,7 @@ func TestRankingHysteresis(t *testing.T) {
 			step{map[string]uint64{"a": 100, "c": 5}, "[a c]"}), 3, 1},
 		{"newcomers wait for the ration, the largest gets it", append(append([]step{{ab, "[a b]"},
 			{map[string]uint64{"c": 2e4, "d": 1e4}, "[c d]"}},
-			repeat(28, step{map[string]uint64{"c": 1, "d": 1, "e": 1e8, "f": 1e9}, ""})...),
+			repeat(31, step{map[string]uint64{"c": 1, "d": 1, "e": 1e8, "f": 1e9}, ""})...),
 			step{map[string]uint64{"c": 1, "e": 1e8, "f": 1e9}, "[f c]"}), 5, 3},
 		{"two that take turns don't churn", append([]step{{map[string]uint64{"a": 100, "b": 50, "c": 50}, ""}},
 			append(repeat(10, step{map[string]uint64{"a": 100, "b": 55, "c": 50}, ""}),

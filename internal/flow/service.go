@@ -11,9 +11,7 @@ type Service struct {
 // only one of both is; else the lower. 0 isn't a port.
 func ServiceOf(key *Key) Service {
 	s := Service{Protocol: key.Protocol}
-	switch key.Protocol {
-	case ProtocolTCP, ProtocolUDP, protocolSCTP:
-	default:
+	if !hasPorts(s.Protocol) {
 		return s // ICMP has a type and a code there
 	}
 	source, destination := wellKnown(s.Protocol, key.SourcePort), wellKnown(s.Protocol, key.DestinationPort)
@@ -28,8 +26,21 @@ func ServiceOf(key *Key) Service {
 	return s
 }
 
-// protocolSCTP is a number of IANA's protocol numbers registry.
-const protocolSCTP = 132
+// Further numbers of IANA's protocol numbers registry.
+const (
+	protocolDCCP    = 33
+	protocolSCTP    = 132
+	protocolUDPLite = 136
+)
+
+// hasPorts says whether flows of a protocol have ports in their keys.
+func hasPorts(protocol uint8) bool {
+	switch protocol {
+	case ProtocolTCP, ProtocolUDP, protocolDCCP, protocolSCTP, protocolUDPLite:
+		return true
+	}
+	return false
+}
 
 // systemPorts are those below, which ordinary clients don't use (RFC 6335).
 const systemPorts = 1024
@@ -49,12 +60,25 @@ func wellKnown(protocol uint8, port uint16) bool {
 }
 
 // Name returns the name that IANA registered for the service, or the one by which
-// it is known, and "unknown" where this package has none.
+// it is known, and "unknown" where this package has none. What has no ports is called
+// as its protocol is.
 func (s Service) Name() string {
 	if name, ok := serviceNames[s]; ok {
 		return name
 	}
+	if !hasPorts(s.Protocol) {
+		return ProtocolName(s.Protocol)
+	}
 	return "unknown"
+}
+
+// Named returns the service if it has a name, else all of its protocol's that have
+// none, as that with port 0.
+func (s Service) Named() Service {
+	if _, ok := serviceNames[s]; ok {
+		return s
+	}
+	return Service{Protocol: s.Protocol}
 }
 
 // serviceNames are those that show up most, not the registry.

@@ -62,7 +62,7 @@ func (n *Name) Allowed() string {
 func (n *Name) UnmarshalText(text []byte) error {
 	name := string(text)
 	odd := strings.ContainsFunc(name, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(".-_", r) || r == unicode.ReplacementChar
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune(".-_", r)
 	})
 	_, notAddress := netip.ParseAddr(name)
 	if name == "" || len(name) > maxName || odd || notAddress == nil {
@@ -102,22 +102,21 @@ func Check(list []Network) (key string, err error) {
 
 // Table finds the name of an address. It is immutable.
 type Table struct {
-	names []string // that of Unnamed first
-	table bart.Table[uint16]
+	names   []string // that of Unnamed first
+	numbers map[string]uint16
+	table   bart.Table[uint16]
 }
 
 // NewTable returns the table of a list that Check takes.
 func NewTable(list []Network) *Table {
-	t := &Table{names: []string{Unnamed}}
-	numbers := map[Name]uint16{}
+	t := &Table{names: []string{Unnamed}, numbers: map[string]uint16{Unnamed: 0}}
 	for _, n := range list {
-		number, ok := numbers[n.Name]
-		if !ok {
-			number = uint16(len(t.names))
-			numbers[n.Name] = number
-			t.names = append(t.names, string(n.Name))
+		name := string(n.Name)
+		if _, ok := t.numbers[name]; !ok {
+			t.numbers[name] = uint16(len(t.names))
+			t.names = append(t.names, name)
 		}
-		t.table.Insert(n.Prefix.Prefix, number)
+		t.table.Insert(n.Prefix.Prefix, t.numbers[name])
 	}
 	return t
 }
@@ -127,6 +126,12 @@ func (t *Table) Len() int { return len(t.names) }
 
 // Name returns the name of a number.
 func (t *Table) Name(number uint16) string { return t.names[number] }
+
+// Number is the inverse of Name.
+func (t *Table) Number(name string) (number uint16, ok bool) {
+	number, ok = t.numbers[name]
+	return number, ok
+}
 
 // Lookup returns the number of an address's name, that of the longest prefix it is
 // in. IPv4 must not be mapped.
