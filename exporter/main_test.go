@@ -78,7 +78,7 @@ func TestWhatIsServed(t *testing.T) {
 	w.attachments = func() []capture.Attachment {
 		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
 	}
-	handler, err := w.handler(options, newReloader(nil, &options.Config, nil, w.history, promslog.NewNopLogger()))
+	handler, err := w.handler(options, newReloader(nil, &options.Config, nil, w, promslog.NewNopLogger()))
 	if err != nil {
 		t.Fatal(err)
 	}
