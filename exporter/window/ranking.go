@@ -50,13 +50,15 @@ const (
 // next place, after residency/k.
 type ranking[K comparable] struct {
 	k         int
-	window    time.Duration // also the unit in which usual traffic is given
+	window    time.Duration
 	panes     []pane[K]
 	tallies   map[K]*tally // of the panes' keys and of the entries
 	entries   map[K]*tally
 	unsettled int     // how many panes are older than the last admission
 	ration    float64 // admissions that are left
 	told      Ranking[K]
+
+	weights weights // if all panes were as long as the last one
 
 	others  []rated[K] // scratch
 	scratch []uint64
@@ -100,7 +102,7 @@ func (r *ranking[K]) push(p pane[K]) {
 func (r *ranking[K]) pop() {
 	for _, c := range r.panes[0].largest {
 		t := r.tallies[c.key]
-		t.Sub(c.Count)
+		t.remove(c.Count)
 		if t.idle() && !t.entry {
 			delete(r.tallies, c.key)
 		}
@@ -112,10 +114,10 @@ func (r *ranking[K]) pop() {
 
 // rank chooses the entries after a pane was pushed. The window's total is as given.
 func (r *ranking[K]) rank(total epoch.Count) Ranking[K] {
-	span := r.panes[len(r.panes)-1].span
-	r.ration = min(burst*float64(r.k), r.ration+float64(r.k)*span.Seconds()/(residencyWindows*r.window.Seconds()))
+	r.weights = newWeights(r.window.Seconds() / r.panes[len(r.panes)-1].span.Seconds())
+	r.ration = min(burst*float64(r.k), r.ration+float64(r.k)/(residencyWindows*r.weights.panes))
 	for _, t := range r.tallies {
-		t.age(span, r.window)
+		t.age(&r.weights)
 	}
 	r.evictIdle()
 	r.admit()
@@ -143,7 +145,7 @@ func (r *ranking[K]) missed() (bytes uint64) {
 // evictIdle drops entries that have had no traffic for long.
 func (r *ranking[K]) evictIdle() {
 	for key, t := range r.entries {
-		if t.silent >= residencyWindows*r.window {
+		if float64(t.silent) >= residencyWindows*r.weights.panes {
 			r.evict(key)
 		}
 	}
@@ -153,14 +155,14 @@ func (r *ranking[K]) evictIdle() {
 // there is room, else where an entry has to give way.
 func (r *ranking[K]) admit() {
 	if room := min(r.k-len(r.entries), int(r.ration)); room > 0 {
-		for _, c := range r.challengers(room, tally.usual) {
+		for _, c := range r.challengers(room, 0) {
 			r.enter(c.key)
 		}
 	}
 	if r.ration < 1 || len(r.entries) < r.k {
 		return
 	}
-	challengers, entries := r.challengers(int(r.ration), tally.atLeast), r.smallestFirst()
+	challengers, entries := r.challengers(int(r.ration), -deviations), r.smallestFirst()
 	for i, c := range challengers {
 		// The other entries are no smaller, and the other challengers no larger.
 		if i == len(entries) || float64(c.bytes) <= overtake*float64(entries[i].bytes) {
@@ -200,18 +202,19 @@ type rated[K comparable] struct {
 func (r *ranking[K]) smallestFirst() []rated[K] {
 	all := make([]rated[K], 0, len(r.entries))
 	for key, t := range r.entries {
-		all = append(all, rated[K]{key, t.atMost(r.window)})
+		all = append(all, rated[K]{key, t.past.usual(&r.weights, deviations)})
 	}
 	slices.SortFunc(all, func(a, b rated[K]) int { return cmp.Compare(a.bytes, b.bytes) })
 	return all
 }
 
-// challengers returns the n largest keys that aren't entries, largest first.
-func (r *ranking[K]) challengers(n int, bytes func(tally, time.Duration) uint64) []rated[K] {
+// challengers returns the n largest keys that aren't entries, largest first, by their
+// usual traffic and so many standard deviations more.
+func (r *ranking[K]) challengers(n int, deviations float64) []rated[K] {
 	r.others = r.others[:0]
 	for key, t := range r.tallies {
 		if !t.entry {
-			r.others = append(r.others, rated[K]{key, bytes(*t, r.window)})
+			r.others = append(r.others, rated[K]{key, t.past.usual(&r.weights, deviations)})
 		}
 	}
 	var largest cut
