@@ -119,6 +119,12 @@ func TestTopKCountsFoldedAddresses(t *testing.T) {
 	wantSums(t, top, 5)
 	wantTop(t, "destinations", &top.Destinations, unmapped, "172.0.0.7 5100")
 	wantTop(t, "sources", &top.Sources, unmapped, "10.0.0.1 100")
+	// A flow, or a source, may have been in what was folded or found the ring full.
+	const remainder, folded = 4500, 5000
+	got := [4]uint64{top.Flows.Missed, top.Sources.Missed, top.Destinations.Missed, top.Services.Missed}
+	if want := [4]uint64{remainder + folded, remainder + folded, remainder, remainder + folded}; got != want {
+		t.Errorf("missed %v, want %v", got, want)
+	}
 }
 
 // Short epochs share a pane, so that the number of panes is bounded.
@@ -246,6 +252,19 @@ func TestCandidates(t *testing.T) {
 		for _, e := range taken.largest {
 			if e.Bytes > truth[e.key].Bytes || e.Packets > truth[e.key].Packets || keys == 10 && e.Count != truth[e.key] {
 				t.Errorf("%d keys: %d counted as %v, truth %v", keys, e.key, e.Count, truth[e.key])
+			}
+		}
+		kept := map[int]epoch.Count{}
+		for _, e := range taken.largest {
+			kept[e.key] = e.Count
+		}
+		for key, count := range truth {
+			bound := kept[key].Bytes + taken.missed
+			if _, ok := kept[key]; !ok {
+				bound += taken.left
+			}
+			if count.Bytes > bound {
+				t.Errorf("%d keys: %d had %d bytes, at most %d are allowed for", keys, key, count.Bytes, bound)
 			}
 		}
 		if again, _ := c.take(1000, none, nil); len(again.largest) != 0 {
