@@ -13,7 +13,6 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
-	"github.com/traffic-monitor-agent/tma/exporter/window"
 )
 
 // reloadable is what takes over a changed configuration; *capture.Capture is one.
@@ -26,7 +25,7 @@ type reloadable interface {
 type reloader struct {
 	args    []string // of the command line
 	source  reloadable
-	history *window.History
+	windows *windows
 	logger  *slog.Logger
 	signals chan os.Signal
 
@@ -37,9 +36,9 @@ type reloader struct {
 }
 
 // newReloader takes SIGHUP, which would end the process, from now on.
-func newReloader(args []string, running *config.Config, source reloadable, history *window.History, logger *slog.Logger) *reloader {
+func newReloader(args []string, running *config.Config, source reloadable, windows *windows, logger *slog.Logger) *reloader {
 	r := &reloader{
-		args: args, source: source, history: history, logger: logger, running: running,
+		args: args, source: source, windows: windows, logger: logger, running: running,
 		signals: make(chan os.Signal, 1),
 		succeeded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "tma_config_last_reload_successful",
@@ -94,7 +93,7 @@ func (r *reloader) apply() error {
 	if err := r.source.Reload(liveConfig(changed)); err != nil {
 		return err
 	}
-	r.history.Reconfigure(historyConfig(changed))
+	r.windows.reconfigure(changed)
 	r.running = changed
 	return nil
 }

@@ -33,7 +33,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	}
 	defer source.Close()
 	w.attach(source)
-	reload := newReloader(args, &o.Config, source, w.history, logger)
+	reload := newReloader(args, &o.Config, source, w, logger)
 	endpoints, err := w.endpoints()
 	if err != nil {
 		return err
@@ -99,6 +99,7 @@ func newWindows(c *config.Config) *windows {
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
 	}
+	w.reconfigure(c)
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
@@ -106,6 +107,12 @@ func newWindows(c *config.Config) *windows {
 		Start:       time.Now(),
 	})
 	return w
+}
+
+// reconfigure takes over what may change while they are in use.
+func (w *windows) reconfigure(c *config.Config) {
+	w.history.Reconfigure(historyConfig(c))
+	w.topk.Name(c.NetworkNames())
 }
 
 func historyConfig(c *config.Config) window.HistoryConfig {

@@ -30,14 +30,14 @@ type descriptions struct {
 	epochs, attached *prometheus.Desc
 
 	flowBytes, flowPackets, sourceBytes, destinationBytes, serviceBytes *prometheus.Desc
-	entries, admissions, evictions                                      *prometheus.Desc
+	entries, topkError, admissions, evictions                           *prometheus.Desc
 
 	cardinality, cardinalityError *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
 	device := []string{"device", "direction"}
-	flowLabels := []string{"source", "destination", "source_port", "destination_port", "protocol"}
+	tuple := []string{"source", "destination", "source_port", "destination_port", "protocol"}
 	return descriptions{
 		total:     counters("capture", "seen by the hook, as on the wire.", device...),
 		duplicate: counters("capture_duplicate", "seen here but counted at another device of the host.", device...),
@@ -51,19 +51,23 @@ func newDescriptions() descriptions {
 		attached: gauge("capture_attached", "1 for each device and direction that is captured on.", "device", "direction", "hook"),
 
 		flowBytes: gauge("flow_bytes_per_second",
-			"Rate of a top flow over topk.window; the series with other in every label is all other traffic.", flowLabels...),
+			"Rate over topk.window of a top flow, or with topk.labels networks of a top pair of networks, whose ports and protocol are empty; the series with other in every label is all other traffic.",
+			tuple...),
 		flowPackets: gauge("flow_packets_per_second",
-			"Rate of a top flow over topk.window; the series with other in every label is all other traffic.", flowLabels...),
+			"Rate over topk.window of what has the same labels in tma_flow_bytes_per_second; the series with other in every label is all other traffic.",
+			tuple...),
 		sourceBytes: gauge("source_bytes_per_second",
-			"Rate of a top source over topk.window; the series other is all other traffic.", "source"),
+			"Rate over topk.window of a top source, by address or network as topk.labels says; the series other is all other traffic.", "source"),
 		destinationBytes: gauge("destination_bytes_per_second",
-			"Rate of a top destination over topk.window; the series other is all other traffic.", "destination"),
+			"Rate over topk.window of a top destination, by address or network as topk.labels says; the series other is all other traffic.", "destination"),
 		serviceBytes: gauge("service_bytes_per_second",
-			"Rate of a top service over topk.window; the series with other in every label is all other traffic.",
+			"Rate over topk.window of a top service; the series with other in every label is all other traffic.",
 			"protocol", "port", "service"),
-		entries:    gauge("topk_entries", "Top flows, sources, destinations and services that have a series.", "of"),
-		admissions: gauge("topk_admissions_total", "Times that a top flow, source, destination or service got a series.", "of"),
-		evictions:  gauge("topk_evictions_total", "Times that a top flow, source, destination or service lost its series.", "of"),
+		entries: gauge("topk_entries", "Top flows, sources, destinations and services that have a series besides other; at most topk.k.", "of"),
+		topkError: gauge("topk_error_bytes_per_second",
+			"By how much the rate of a top flow, source, destination or service may be higher than its series, at most; what is missing there is in other.", "of"),
+		admissions: gauge("topk_admissions_total", "Times that a flow, source, destination or service got a series.", "of"),
+		evictions:  gauge("topk_evictions_total", "Times that a flow, source, destination or service lost its series.", "of"),
 
 		cardinality: gauge("cardinality", "Estimated number of distinct flows, sources and so on in a sliding window.", "of", "window"),
 		cardinalityError: gauge("cardinality_relative_error",
@@ -76,7 +80,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 	descs := []*prometheus.Desc{
 		d.epochs, d.attached,
 		d.flowBytes, d.flowPackets, d.sourceBytes, d.destinationBytes, d.serviceBytes,
-		d.entries, d.admissions, d.evictions,
+		d.entries, d.topkError, d.admissions, d.evictions,
 		d.cardinality, d.cardinalityError,
 	}
 	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted} {

@@ -13,8 +13,6 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
-
-	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
 // DefaultAddress is where the exporter listens unless told otherwise.
@@ -60,6 +58,9 @@ func Parse(args []string) (*Options, error) {
 	}
 	if options.Command == CommandDetach && options.Config.Capture.PinPath == "" {
 		return nil, errors.New("--capture.pin-path: missing; allowed: the path of the exporter that is to be detached")
+	}
+	if options.Config.TopK.Labels == LabelNetworks && len(options.Config.Networks) == 0 {
+		return nil, errors.New("topk.labels: no network has a name; allowed: addresses, or names under networks")
 	}
 	if err := checkTelemetryPath(options.TelemetryPath); err != nil {
 		return nil, err
@@ -110,15 +111,14 @@ type flagValue struct {
 
 // IsCumulative tells kingpin whether the flag may be repeated.
 func (f *flagValue) IsCumulative() bool {
-	_, list := f.value.(*[]yamlconf.Prefix)
-	return list
+	return f.list() != nil
 }
 
 // Set takes the flag's text. A list's first flag replaces what the file said, as
 // the flag of a single value does.
 func (f *flagValue) Set(text string) error {
-	if list, ok := f.value.(*[]yamlconf.Prefix); ok && !f.given {
-		*list = nil
+	if l := f.list(); l != nil && !f.given {
+		l.clear()
 	}
 	f.given = true
 	if err := f.set(text); err != nil {
