@@ -20,7 +20,9 @@ import (
 // once in 2^32 / forgottenWays looks, and counts as a duplicate for an epoch then.
 type forgotten struct {
 	sets []forgottenSet
-	used bool // something was remembered, ever
+	// unknown is the number of the last epoch of which flows may have been counted
+	// that aren't here and that no set has lost.
+	unknown uint32
 }
 
 const (
@@ -57,8 +59,11 @@ type forgottenFlow struct {
 // forgottenBytes is the memory that is needed for a table entry.
 const forgottenBytes = int(unsafe.Sizeof(forgottenSet{})) / tableWays
 
+// longAgo is the number of an epoch that matters no more.
+const longAgo = ^uint32(0) - primaryIdle
+
 func newForgotten(tableSets int) forgotten {
-	return forgotten{sets: newArray[forgottenSet](tableSets)}
+	return forgotten{sets: newArray[forgottenSet](tableSets), unknown: longAgo}
 }
 
 func (f *forgotten) free() { freeArray(f.sets); f.sets = nil }
@@ -66,9 +71,6 @@ func (f *forgotten) free() { freeArray(f.sets); f.sets = nil }
 // find returns the flow of a tag, nil if it isn't there. One that is there was never
 // lost, though it may not matter any more.
 func (f *forgotten) find(set int, tag uint32) *forgottenFlow {
-	if !f.used {
-		return nil
-	}
 	s := &f.sets[set]
 	for i := range s.flows {
 		if p := &s.flows[i]; p.tag == tag {
@@ -93,7 +95,6 @@ func (p *forgottenFlow) last(nearby uint32) uint32 {
 // note remembers that a flow counted so many bytes at a point in an epoch. oldest
 // is the number of the oldest epoch that is still counted.
 func (f *forgotten) note(set int, tag uint32, point uint16, doubt uint8, epoch, oldest uint32, bytes uint64) {
-	f.used = true
 	s := &f.sets[set]
 	p := s.place(tag, oldest)
 	if p.tag != tag || !p.matters(oldest) {
@@ -189,8 +190,8 @@ func (s *forgottenSet) lostAt(point uint16) int {
 // that pass a point in an epoch: at another one, from primaryIdle epochs before it
 // on. MaxUint64 is any number.
 func (f *forgotten) lost(set int, point uint16, epoch uint32) (bytes uint64) {
-	if !f.used {
-		return 0
+	if int32(epoch-f.unknown) <= primaryIdle {
+		return math.MaxUint64
 	}
 	s := &f.sets[set]
 	for i := range s.lost {
@@ -208,17 +209,6 @@ func (f *forgotten) lost(set int, point uint16, epoch uint32) (bytes uint64) {
 		}
 	}
 	return bytes
-}
-
-// loseAll has every flow up to an epoch count as one that nobody remembers: before
-// this ledger another one counted them.
-func (f *forgotten) loseAll(epoch uint32) {
-	f.used = true
-	for i := range f.sets {
-		s := &f.sets[i]
-		s.advance(epoch)
-		s.lost[lostPoints][s.newest-epoch] = math.MaxUint32
-	}
 }
 
 // size16 is a number of bytes, rounded up: five bits of exponent and eleven behind
@@ -249,6 +239,9 @@ func (s size16) bytes() uint64 {
 
 // size8 is a size16 of three bits behind the leading one.
 type size8 uint8
+
+// anySize is of what isn't known; its bytes are more than a set's losses can hold.
+const anySize size8 = math.MaxUint8
 
 func (s size16) short() size8 { return size8(min(uint32(s)+0xff, math.MaxUint16) >> 8) }
 

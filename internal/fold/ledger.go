@@ -36,8 +36,10 @@ type Ledger struct {
 	ranks      []uint8
 	epoch      uint32       // number of the last one that was closed
 	numbers    [2]uint32    // of the epochs that the halves are of
+	oldest     uint32       // the lower of the two
 	forwarding uint32       // number of the epoch until which forwards holds
 	strayed    uint32       // see noteStray
+	left       uint32       // number of the last epoch in which a flow left unremembered
 	books      [2]book      // by Half
 	flows      []epoch.Flow // of the half that was closed last
 	key        siphash.Key
@@ -49,16 +51,18 @@ type book struct {
 	ladders    *Ladders
 	folded     *cms.Sketch   // bytes of folded flows, by identity
 	duplicates []epoch.Count // by point
-	doubtful   epoch.Count   // of what was folded
+	all        epoch.Count   // that was folded
+	doubtful   epoch.Count   // of that
 	hidden     epoch.Count   // of duplicates
+	unknown    bool          // all that was counted is doubtful
 	distinct   distinct
 }
 
 // NewLedger returns an empty ledger. Free gives its memory back.
 func NewLedger(c LedgerConfig) *Ledger {
-	l := &Ledger{table: newTable(c.Entries), numbers: [2]uint32{1, 2}, key: c.Key, ranks: make([]uint8, c.Points)}
+	l := &Ledger{table: newTable(c.Entries), numbers: [2]uint32{1, 2}, oldest: 1, left: longAgo, key: c.Key, ranks: make([]uint8, c.Points)}
 	if l.forgotten = newForgotten(len(l.table.lines)); c.Resumes {
-		l.forgotten.loseAll(l.epoch)
+		l.forgotten.unknown = l.epoch
 	}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
 	work := &workspace{}
@@ -152,12 +156,21 @@ const forwardingEpochs = 1200
 // another point, as its tag says.
 func (l *Ledger) noteForwarding(set int, tag uint32) {
 	if l.table.lines[set].match(tag) != 0 {
-		l.forwarding = l.epoch + forwardingEpochs
+		l.foundForwarding()
 	}
 }
 
-// forwards says whether points of the host have shared flows lately. Where none
-// did, nothing has to be remembered of flows that leave the table.
+// foundForwarding takes note that points share flows. If this is new, nobody knows
+// where flows were counted that have left the table.
+func (l *Ledger) foundForwarding() {
+	if !l.forwards() && int32(l.oldest-l.left) <= primaryIdle {
+		l.forgotten.unknown = l.oldest + 1
+		l.books[0].unknown, l.books[1].unknown = true, true
+	}
+	l.forwarding = l.epoch + forwardingEpochs
+}
+
+// forwards says whether points of the host have shared flows lately.
 func (l *Ledger) forwards() bool { return l.epoch < l.forwarding }
 
 // Books is what Close hands out; it belongs to the ledger and is valid until the
@@ -177,21 +190,19 @@ func (l *Ledger) Close(h Half) Books {
 	l.flows = l.flows[:0]
 	l.epoch++
 	l.numbers = [2]uint32{l.epoch + 1, l.epoch + 1}
-	l.numbers[h] = l.epoch
+	l.numbers[h], l.oldest = l.epoch, l.epoch
 	for i, marks := range l.table.marks[h] {
 		for ; marks != 0; marks &= marks - 1 {
 			l.closeSet(i<<6+bits.TrailingZeros64(marks), h)
 		}
 	}
 	clear(l.table.marks[h])
-	l.numbers[h] = l.epoch + 2
+	l.numbers[h], l.oldest = l.epoch+2, l.epoch+1
 	books := Books{
 		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates,
 		Sketches: b.distinct.sketches(), Hidden: b.hidden,
 	}
-	if l.forwards() {
-		books.Doubtful = b.doubtful
-	}
+	l.doubt(b, &books)
 	return books
 }
 
@@ -202,7 +213,7 @@ func (l *Ledger) Reset(h Half) {
 	b.folded.Reset()
 	b.distinct.reset()
 	clear(b.duplicates)
-	b.doubtful, b.hidden = epoch.Count{}, epoch.Count{}
+	b.all, b.doubtful, b.hidden, b.unknown = epoch.Count{}, epoch.Count{}, epoch.Count{}, false
 }
 
 // closeSet moves each flow of a set that has traffic in the half to its book.
@@ -251,8 +262,11 @@ func (l *Ledger) foldWay(set, way int) {
 			l.insertLate(b, &victim)
 			b.folded.Add(identity(set, tag), c.Bytes)
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c.Count)
+			b.all.Add(c.Count)
 			b.doubtful.Add(c.doubts())
-			l.forgotten.note(set, tag, c.point, c.doubt, l.numbers[h], l.oldest(), c.Bytes)
+			if l.remembers(set) {
+				l.forgotten.note(set, tag, c.point, c.doubt, l.numbers[h], l.oldest, c.Bytes)
+			}
 		}
 	}
 	if l.table.alone(set, way) {

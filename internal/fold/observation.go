@@ -57,9 +57,6 @@ func (l *Ledger) halves() [2]Half {
 	return [2]Half{0, 1}
 }
 
-// oldest is the number of the earlier of the two epochs that are counted.
-func (l *Ledger) oldest() uint32 { return l.numbers[l.halves()[0]] }
-
 // settled is what counts of a flow in a half.
 type settled struct {
 	epoch.Count
@@ -85,9 +82,13 @@ func (l *Ledger) settle(set, way int, h Half) settled {
 	}
 	e := &entries[way]
 	s := settled{Count: e.counts[h], point: e.point}
-	if e.primary && e.doubt == 0 {
+	switch {
+	case !l.remembers(set):
+		e.primary, e.doubt = true, 0
+		e.counts[h], e.last, e.size = epoch.Count{}, l.numbers[h], anySize
+	case e.primary && e.doubt == 0:
 		e.settle(h, l.numbers[h])
-	} else {
+	default:
 		s = l.settleAmong(set, way, entries[way:way+1], h)
 	}
 	line.weights[way] = e.weight()
@@ -232,9 +233,18 @@ func hiddenAt(o, primary *entry, h Half, number uint32) epoch.Count {
 	}
 }
 
+// remembers says whether it is remembered where the flows of a set were counted
+// when they leave the table: where points share flows, and of one set in 64 to
+// find that out, if the table is too small for two observations of a flow to meet.
+func (l *Ledger) remembers(set int) bool { return set&63 == 0 || l.forwards() }
+
 // forgetFlow remembers the primary of the flow that a way's entry is an observation
 // of, which is about to lose its places.
 func (l *Ledger) forgetFlow(set, way int) {
+	if !l.remembers(set) {
+		l.left = l.oldest + 1
+		return
+	}
 	if l.table.alone(set, way) {
 		l.forget(set, way)
 		return
@@ -251,9 +261,14 @@ func (l *Ledger) forgetFlow(set, way int) {
 // that are on their way to other points.
 func (l *Ledger) forget(set, way int) {
 	e := &l.table.entries[set*tableWays+way]
-	if e.used && e.primary && e.size != 0 && int32(l.oldest()-e.last) <= primaryIdle {
-		l.forgotten.note(set, l.table.lines[set].tags[way], e.point, e.doubt, e.last, l.oldest(), e.size.bytes())
+	if !e.used || !e.primary || int32(l.oldest-e.last) > primaryIdle {
+		return
 	}
+	if !l.remembers(set) {
+		l.left = l.oldest + 1
+		return
+	}
+	l.forgotten.note(set, l.table.lines[set].tags[way], e.point, e.doubt, e.last, l.oldest, e.size.bytes())
 }
 
 // noteStray notes a flow that was counted at another point before it left the table.
@@ -261,7 +276,22 @@ func (l *Ledger) forget(set, way int) {
 // taken for another by its tag.
 func (l *Ledger) noteStray() {
 	if l.strayed != 0 && l.epoch+1-l.strayed <= 1 {
-		l.forwarding = l.epoch + forwardingEpochs
+		l.foundForwarding()
 	}
 	l.strayed = l.epoch + 1
+}
+
+// doubt says what of an epoch may be counted twice: what was found while it was
+// counted; all of it, if the host was found to forward when flows had left the table
+// already; nothing where it doesn't forward.
+func (l *Ledger) doubt(b *book, books *Books) {
+	switch {
+	case b.unknown:
+		books.Doubtful = b.all
+		for i := range books.Flows {
+			books.Flows[i].Doubtful = books.Flows[i].Bytes
+		}
+	case l.forwards():
+		books.Doubtful = b.doubtful
+	}
 }
