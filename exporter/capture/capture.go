@@ -84,7 +84,7 @@ func New(config Config, logger *slog.Logger) (*Capture, error) {
 	if err := c.load(layout); err != nil {
 		return nil, err
 	}
-	c.ledger = newLedger(layout, config.Key, c.pinned != nil)
+	c.ledger = newLedger(layout, config.Key, c.sequence > 0)
 	c.totals = newTotals(c.kernel)
 	c.devices = newDevices(c.kernel, config, c.pinned, logger)
 	return c, nil

@@ -381,3 +381,78 @@ func pick[T any](first bool, a, b T) T {
 	}
 	return b
 }
+
+// A flow that the set has lost is doubtful where it is elected then, in that epoch
+// and in the next one, in which the last of its packets may come; not where it was
+// counted, and not later.
+func TestDoubtLastsTwoEpochs(t *testing.T) {
+	const in, out, lost, shared = 2, 5, 1, 2
+	for _, test := range []struct {
+		point uint16
+		want  []uint64 // doubtful bytes by epoch
+	}{{out, []uint64{100, 900, 0}}, {in, []uint64{0, 0, 0}}} {
+		l := newTestLedger(tableWays)
+		l.Add(0, testRecord(shared, in, 1, 100))
+		l.Add(0, testRecord(shared, out, 1, 100)) // the host forwards
+		l.Add(0, testRecord(lost, in, 10, 1000))
+		for n := range uint64(3 * forgottenWays) {
+			l.Add(0, testRecord(100+n, in, 1, 10_000+n))
+		}
+		for n, bytes := range []uint64{100, 900, 500} {
+			h := Half(n % 2)
+			l.Add(h, testRecord(lost, test.point, 1, bytes))
+			b := l.Close(h)
+			found := false
+			for i := range b.Flows {
+				if f := &b.Flows[i]; f.Key == testKey(lost) {
+					found = true
+					if f.Bytes != bytes || f.Doubtful != test.want[n] {
+						t.Errorf("point %d, epoch %d: %d of %d bytes are doubtful, want %d of %d", test.point, n, f.Doubtful, f.Bytes, test.want[n], bytes)
+					}
+				}
+			}
+			if !found {
+				t.Errorf("point %d: the flow isn't counted in epoch %d", test.point, n)
+			}
+			l.Reset(h)
+		}
+	}
+}
+
+// A ledger that goes on for another one on a host that forwards doesn't know where
+// packets were counted that are on their way.
+func TestResumedLedgerDoubts(t *testing.T) {
+	const in, out = 2, 5
+	for _, resumes := range []bool{false, true} {
+		l := NewLedger(LedgerConfig{Entries: 64, LadderEntries: 64, Points: 8, Resumes: resumes})
+		l.Add(0, testRecord(1, out, 1, 100)) // in may have counted it
+		l.Add(0, testRecord(2, in, 1, 100))
+		l.Add(0, testRecord(2, out, 1, 100))
+		b := l.Close(0)
+		for i := range b.Flows {
+			if f := &b.Flows[i]; (f.Doubtful != 0) != resumes {
+				t.Errorf("resumes %v: %d of %d bytes are doubtful", resumes, f.Doubtful, f.Bytes)
+			}
+		}
+	}
+}
+
+// Of a flow that is elected without knowledge, all duplicates are hidden: what its
+// new primary saw before, and another point after, was a duplicate at both.
+func TestDuplicatesOfDoubtfulPrimaryAreHidden(t *testing.T) {
+	const in, out, lost, shared = 2, 5, 1, 2
+	l := newTestLedger(tableWays)
+	l.Add(0, testRecord(shared, in, 1, 100))
+	l.Add(0, testRecord(shared, out, 1, 100)) // the host forwards
+	l.Add(0, testRecord(lost, out, 10, 1000))
+	for n := range uint64(3 * forgottenWays) {
+		l.Add(0, testRecord(100+n, in, 1, 10_000+n))
+	}
+	before := l.books[0].hidden
+	l.Add(0, testRecord(lost, in, 1, 50_000))
+	l.Add(0, testRecord(lost, out, 1, 40_000))
+	b := l.Close(0)
+	if hidden := b.Hidden.Bytes - before.Bytes; hidden != 40_000 {
+		t.Errorf("%d bytes are hidden, want 40,000", hidden)
+	}
+}
