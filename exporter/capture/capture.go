@@ -88,7 +88,7 @@ func New(config Config, logger *slog.Logger) (*Capture, error) {
 	if err := c.load(layout); err != nil {
 		return nil, err
 	}
-	c.ledger = newLedger(layout, config.Key)
+	c.ledger = newLedger(layout, config.Key, c.sequence > 0)
 	c.totals = newTotals(c.kernel)
 	c.devices = newDevices(c.kernel, config, c.pinned, logger)
 	return c, nil
@@ -128,9 +128,10 @@ func (c *Capture) Kept() []Kept {
 	return c.pinned.current.journal.kept()
 }
 
-func newLedger(layout Layout, key siphash.Key) *fold.Ledger {
+// newLedger returns a ledger that resumes what another run's may have counted.
+func newLedger(layout Layout, key siphash.Key, resumes bool) *fold.Ledger {
 	c := layout.ledger()
-	c.Key = key
+	c.Key, c.Resumes = key, resumes
 	return fold.NewLedger(c)
 }
 
@@ -320,5 +321,7 @@ func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 		Ladders:       books.Ladders,
 		Sketches:      books.Sketches,
 		LocalNetworks: c.devices.localNetworks(),
+		Doubtful:      books.Doubtful,
+		Hidden:        books.Hidden,
 	}
 }

@@ -111,6 +111,8 @@ func (c *Collector) collectTotals(m emitter, t *totals) {
 	}
 	m.counters(m.flow, t.flows, start)
 	m.counters(m.unaccounted, t.unaccounted, start)
+	m.counters(m.doubtful, t.doubtful, start)
+	m.counters(m.hidden, t.hidden, start)
 	m.counter(m.epochs, t.epochs, start)
 }
 

@@ -73,7 +73,7 @@ func testEpoch(sequence int) *epoch.Epoch {
 			{Name: "eth0", Direction: flow.Egress},
 		},
 		Flows: []epoch.Flow{
-			{Key: flow.Key{Source: addr("10.0.0.1"), Destination: addr("10.0.0.9"), SourcePort: 40000, DestinationPort: 443, Protocol: flow.ProtocolTCP}, Count: count(80, 8000)},
+			{Key: flow.Key{Source: addr("10.0.0.1"), Destination: addr("10.0.0.9"), SourcePort: 40000, DestinationPort: 443, Protocol: flow.ProtocolTCP}, Count: count(80, 8000), Doubtful: 25},
 			{Key: flow.Key{Source: addr("2001:db8::1"), Destination: addr("2001:db8::9"), SourcePort: 128, Protocol: flow.ProtocolICMPv6}, Count: count(20, 2000)},
 			{Key: flow.Key{Source: addr("10.0.0.1"), Destination: addr("10.0.0.8"), SourcePort: 5353, DestinationPort: 5353, Protocol: flow.ProtocolUDP}, Count: count(9, 500)},
 		},
@@ -85,6 +85,8 @@ func testEpoch(sequence int) *epoch.Epoch {
 			{Dimension: flow.Destination, Entries: []epoch.Prefix{{Prefix: netip.MustParsePrefix("10.0.0.9/32"), Count: folded}}},
 		},
 		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}},
+		Doubtful: count(2, 150),
+		Hidden:   count(1, 90),
 	}
 }
 

@@ -25,7 +25,7 @@ func gauge(name, help string, labels ...string) *prometheus.Desc {
 
 // descriptions are those of every metric that Collector makes itself.
 type descriptions struct {
-	total, duplicate, remainder, other, folded, flow, unaccounted pair
+	total, duplicate, remainder, other, folded, flow, unaccounted, doubtful, hidden pair
 
 	epochs, attached *prometheus.Desc
 
@@ -47,6 +47,10 @@ func newDescriptions() descriptions {
 		flow:      counters("capture_flow", "counted under a 5-tuple."),
 		unaccounted: counters("capture_unaccounted",
 			"by which what was seen and what was counted differ; always 0."),
+		doubtful: counters("capture_doubtful",
+			"counted under a 5-tuple or a prefix that may be counted twice: the host forwards, and has no room to remember which device counted their flow."),
+		hidden: counters("capture_hidden",
+			"among the duplicates that may not be counted at all: another device counts their flow, and hasn't seen as much of it in the epoch."),
 		epochs:   gauge("capture_epochs_total", "Epochs drained from the kernel."),
 		attached: gauge("capture_attached", "1 for each device and direction that is captured on.", "device", "direction", "hook"),
 
@@ -83,7 +87,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.entries, d.topkError, d.admissions, d.evictions,
 		d.cardinality, d.cardinalityError,
 	}
-	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted} {
+	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted, d.doubtful, d.hidden} {
 		descs = append(descs, p.packets, p.bytes)
 	}
 	return descs

@@ -23,6 +23,8 @@ type totals struct {
 	folded      map[foldedKey]epoch.Count
 	flows       epoch.Count // under a 5-tuple
 	unaccounted epoch.Count
+	doubtful    epoch.Count
+	hidden      epoch.Count
 	epochs      uint64
 }
 
@@ -59,11 +61,14 @@ func (t *totals) add(e *epoch.Epoch) {
 	}
 	for i := range e.Flows {
 		t.flows.Add(e.Flows[i].Count)
+		t.doubtful.Add(e.Flows[i].Doubts())
 	}
 	for i := range e.Ladders {
 		t.addLadder(&e.Ladders[i])
 	}
 	t.unaccounted.Add(unaccounted(e))
+	t.doubtful.Add(e.Doubtful)
+	t.hidden.Add(e.Hidden)
 	maps.DeleteFunc(t.devices, func(_ deviceKey, d *deviceTotals) bool { return e.End.Sub(d.seen) > goneAfter })
 }
 
@@ -123,6 +128,8 @@ func (t *totals) snapshot() *totals {
 		folded:      maps.Clone(t.folded),
 		flows:       t.flows,
 		unaccounted: t.unaccounted,
+		doubtful:    t.doubtful,
+		hidden:      t.hidden,
 		epochs:      t.epochs,
 	}
 	for key, d := range t.devices {

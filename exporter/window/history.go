@@ -132,6 +132,7 @@ func (h *History) trim(e *epoch.Epoch, config *HistoryConfig) *epoch.Epoch {
 			h.flows = append(h.flows, *f)
 		} else {
 			h.ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)
+			trimmed.Doubtful.Add(f.Doubts())
 		}
 	}
 	trimmed.Flows, trimmed.Ladders = h.flows, h.ladders.Snapshot()

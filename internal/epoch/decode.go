@@ -69,6 +69,8 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 		Sequence: message.Sequence,
 		Start:    time.Unix(0, message.StartUnixNano),
 		End:      time.Unix(0, message.EndUnixNano),
+		Doubtful: decodeCount(message.Doubtful),
+		Hidden:   decodeCount(message.Hidden),
 	}
 	if e.Sequence == 0 {
 		return nil, invalid("sequence 0")
@@ -88,7 +90,18 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 				e.Sequence, int64(lost.Packets), int64(lost.Bytes), dimension)
 		}
 	}
-	return e, nil
+	return e, e.checkDoubts()
+}
+
+// checkDoubts refuses doubts about more than there is.
+func (e *Epoch) checkDoubts() error {
+	if folded := e.Folded(flow.Source); e.Doubtful.Bytes > folded.Bytes || e.Doubtful.Packets > folded.Packets {
+		return invalid("epoch %d has %d doubtful bytes, but %d are folded", e.Sequence, e.Doubtful.Bytes, folded.Bytes)
+	}
+	if duplicates := e.Duplicates(); e.Hidden.Bytes > duplicates.Bytes || e.Hidden.Packets > duplicates.Packets {
+		return invalid("epoch %d has %d hidden bytes, but %d are duplicates", e.Sequence, e.Hidden.Bytes, duplicates.Bytes)
+	}
+	return nil
 }
 
 func decodeCount(message *epochpb.Count) Count {
@@ -120,7 +133,8 @@ func flowColumnsAgree(c *epochpb.Flows, n int) bool {
 	addresses := int(c.GetIpv4())*4 + (n-int(c.GetIpv4()))*16
 	return int(c.GetIpv4()) <= n && len(c.GetSources()) == addresses && len(c.GetDestinations()) == addresses &&
 		len(c.GetSourcePorts()) == n && len(c.GetDestinationPorts()) == n && len(c.GetDirections()) == n &&
-		len(c.GetPackets()) == n && len(c.GetBytes()) == n && (len(c.GetErrors()) == n || len(c.GetErrors()) == 0)
+		len(c.GetPackets()) == n && len(c.GetBytes()) == n &&
+		(len(c.GetErrors()) == n || len(c.GetErrors()) == 0) && (len(c.GetDoubtful()) == n || len(c.GetDoubtful()) == 0)
 }
 
 func (e *Epoch) decodeFlows(message *epochpb.Epoch) error {
@@ -147,6 +161,12 @@ func (e *Epoch) decodeFlows(message *epochpb.Epoch) error {
 		f.Count = Count{Packets: c.Packets[i], Bytes: c.Bytes[i]}
 		if len(c.Errors) > 0 {
 			f.Error = c.Errors[i]
+		}
+		if len(c.Doubtful) > 0 {
+			f.Doubtful = c.Doubtful[i]
+		}
+		if f.Doubtful > f.Bytes {
+			return invalid("flow %d of epoch %d has %d doubtful bytes of %d", i, e.Sequence, f.Doubtful, f.Bytes)
 		}
 	}
 	return nil

@@ -24,6 +24,8 @@ func Encode(e *Epoch) ([]byte, error) {
 		StartUnixNano: e.Start.UnixNano(),
 		EndUnixNano:   e.End.UnixNano(),
 		Flows:         encodeFlows(e.Flows),
+		Doubtful:      encodeCount(e.Doubtful),
+		Hidden:        encodeCount(e.Hidden),
 	}
 	for i := range e.Devices {
 		message.Devices = append(message.Devices, encodeDevice(&e.Devices[i]))
@@ -62,7 +64,11 @@ func EncodeBatch(boot [16]byte, oldest, newest uint64, encoded [][]byte) []byte 
 	return b
 }
 
+// encodeCount returns no message for a count of nothing.
 func encodeCount(c Count) *epochpb.Count {
+	if c == (Count{}) {
+		return nil
+	}
 	return &epochpb.Count{Packets: c.Packets, Bytes: c.Bytes}
 }
 
@@ -135,20 +141,23 @@ func encodeFlows(flows []Flow) *epochpb.Flows {
 		columns.Packets[i] = f.Packets
 		columns.Bytes[i] = f.Bytes
 	}
-	columns.Errors = encodeErrors(flows)
+	columns.Errors = encodeColumn(flows, func(f *Flow) uint64 { return f.Error })
+	columns.Doubtful = encodeColumn(flows, func(f *Flow) uint64 { return f.Doubtful })
 	return columns
 }
 
-// encodeErrors returns the column of errors, nil if all are 0.
-func encodeErrors(flows []Flow) []uint64 {
-	if !slices.ContainsFunc(flows, func(f Flow) bool { return f.Error != 0 }) {
-		return nil
-	}
-	errors := make([]uint64, len(flows))
+// encodeColumn returns a column of the flows, nil if all of it is 0.
+func encodeColumn(flows []Flow, of func(*Flow) uint64) []uint64 {
+	var column []uint64
 	for i := range flows {
-		errors[i] = flows[i].Error
+		if n := of(&flows[i]); n != 0 {
+			if column == nil {
+				column = make([]uint64, len(flows))
+			}
+			column[i] = n
+		}
 	}
-	return errors
+	return column
 }
 
 // appendLadder adds the ladder as one message for each family that it has.

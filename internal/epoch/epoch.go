@@ -28,6 +28,13 @@ type Epoch struct {
 	// LocalNetworks are the host's own addresses, and the networks behind its
 	// interfaces for which it answers.
 	LocalNetworks []netip.Prefix
+	// Doubtful is what of the folded traffic may be counted already, before or at
+	// another device, because the host forwards and has forgotten which device
+	// counted the flow. Flows have what is doubtful of theirs themselves.
+	Doubtful Count
+	// Hidden is what of all duplicates may be traffic that is counted nowhere,
+	// because the device that counts the flow hasn't seen as much.
+	Hidden Count
 }
 
 // Count is a number of packets and of bytes, as on the wire.
@@ -66,10 +73,15 @@ type Flow struct {
 	flow.Key
 	Direction flow.Direction
 	Count
-	// Error is how many bytes of the flow may have been folded in the same epoch:
-	// at least as many as were.
+	// Error is how many bytes of the flow may have been folded in the same epoch, or
+	// be among its hidden ones: at least as many as were.
 	Error uint64
+	// Doubtful is how many of the flow's bytes may be counted already.
+	Doubtful uint64
 }
+
+// Doubts is what of the flow may be counted already; no packet is without a byte.
+func (f *Flow) Doubts() Count { return Count{min(f.Packets, f.Doubtful), f.Doubtful} }
 
 // Class says which host answers for traffic when several monitored hosts see it.
 type Class uint8
@@ -144,6 +156,15 @@ func (e *Epoch) Remainder() Count {
 	var sum Count
 	for i := range e.Devices {
 		sum.Add(e.Devices[i].Remainder)
+	}
+	return sum
+}
+
+// Duplicates is what all devices saw that is counted at another one of the host.
+func (e *Epoch) Duplicates() Count {
+	var sum Count
+	for i := range e.Devices {
+		sum.Add(e.Devices[i].Duplicate)
 	}
 	return sum
 }

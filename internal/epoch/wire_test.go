@@ -42,9 +42,9 @@ func example() *Epoch {
 			{Name: "eth1", Direction: flow.Ingress},
 		},
 		Flows: []Flow{
-			{flow.Key{Source: address("10.0.0.2"), Destination: address("10.0.0.3"), SourcePort: 65535, DestinationPort: 1, Protocol: 6}, flow.Egress, Count{7, 2000}, 33},
-			{flow.Key{Source: address("10.0.0.4"), Destination: address("10.0.0.3"), Protocol: 1}, flow.Ingress, Count{1, 40}, 0},
-			{flow.Key{Source: address("fd00::1"), Destination: address("fd00::2"), SourcePort: 9, Protocol: 17}, flow.Egress, Count{4, 400}, 1 << 40},
+			{flow.Key{Source: address("10.0.0.2"), Destination: address("10.0.0.3"), SourcePort: 65535, DestinationPort: 1, Protocol: 6}, flow.Egress, Count{7, 2000}, 33, 0},
+			{flow.Key{Source: address("10.0.0.4"), Destination: address("10.0.0.3"), Protocol: 1}, flow.Ingress, Count{1, 40}, 0, 15},
+			{flow.Key{Source: address("fd00::1"), Destination: address("fd00::2"), SourcePort: 9, Protocol: 17}, flow.Egress, Count{4, 400}, 1 << 40, 400},
 		},
 		Ladders: []Ladder{
 			{Dimension: flow.Source, Class: FleetSource, Entries: folded[:3]},
@@ -53,6 +53,8 @@ func example() *Epoch {
 		},
 		Sketches:      []Sketch{{Of: OfFlows, KeyFingerprint: 42, HLL: sketch}, {Of: OfSources, KeyFingerprint: 42, HLL: &hll.Sketch{}}},
 		LocalNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
+		Doubtful:      Count{3, 120},
+		Hidden:        Count{4, 70},
 	}
 }
 
@@ -87,6 +89,32 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A message of an exporter that doesn't know of doubts has none.
+func TestDecodeWithoutDoubts(t *testing.T) {
+	var message epochpb.Batch
+	if err := proto.Unmarshal(EncodeBatch([16]byte{}, 1, 1, [][]byte{encode(t, example())}), &message); err != nil {
+		t.Fatal(err)
+	}
+	e := message.Epochs[0]
+	e.Doubtful, e.Hidden, e.Flows.Doubtful = nil, nil, nil
+	data, err := proto.Marshal(&message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch, err := DecodeBatch(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := example()
+	want.Doubtful, want.Hidden = Count{}, Count{}
+	for i := range want.Flows {
+		want.Flows[i].Doubtful = 0
+	}
+	if got := batch.Epochs[0]; !reflect.DeepEqual(got, want) {
+		t.Errorf("decoded\n%+v\nwant\n%+v", got, want)
+	}
+}
+
 func TestEmptyBatch(t *testing.T) {
 	batch, err := DecodeBatch(EncodeBatch([16]byte{}, 0, 0, nil))
 	if err != nil || len(batch.Epochs) != 0 {
@@ -108,6 +136,12 @@ func TestDecodeRefuses(t *testing.T) {
 		"a folded packet":  {func(b *epochpb.Batch) { b.Epochs[0].Ladders[0].Levels[0].Packets[0]-- }, "conserve"},
 		"short addresses":  {func(b *epochpb.Batch) { b.Epochs[0].Flows.Sources = b.Epochs[0].Flows.Sources[1:] }, "flow columns"},
 		"short ports":      {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts = nil }, "flow columns"},
+		"short doubts":     {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful = b.Epochs[0].Flows.Doubtful[1:] }, "flow columns"},
+		"doubtful flow":    {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful[2] = 401 }, "401 doubtful bytes of 400"},
+		"doubts of more":   {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Bytes = 851 }, "851 doubtful bytes, but 850"},
+		"doubtful packets": {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Packets = 11 }, "doubtful"},
+		"hidden bytes":     {func(b *epochpb.Batch) { b.Epochs[0].Hidden.Bytes = 501 }, "501 hidden bytes, but 500"},
+		"hidden packets":   {func(b *epochpb.Batch) { b.Epochs[0].Hidden.Packets = 6 }, "hidden"},
 		"short errors":     {func(b *epochpb.Batch) { b.Epochs[0].Flows.Errors = b.Epochs[0].Flows.Errors[1:] }, "flow columns"},
 		"more IPv4":        {func(b *epochpb.Batch) { b.Epochs[0].Flows.Ipv4 = 1 << 30 }, "flow columns"},
 		"port":             {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts[0] = 70000 }, "port"},

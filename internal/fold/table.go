@@ -33,7 +33,9 @@ type entry struct {
 	counts  [2]epoch.Count // by Half
 	last    uint32         // number of the last epoch in which it had traffic
 	used    bool
-	primary bool // the flow is counted here
+	primary bool  // the flow is counted here
+	doubt   uint8 // what is counted here in this many epochs from last on may be counted already
+	size    size8 // bytes in the epoch of last; 0 until an epoch was settled
 }
 
 func (e *entry) active(h Half) bool { return e.counts[h] != epoch.Count{} }

@@ -258,6 +258,11 @@ type Epoch struct {
 	// Networks whose addresses are this host's own, each 4 or 16 bytes of address
 	// and one byte of prefix length.
 	LocalNetworks [][]byte `protobuf:"bytes,10,rep,name=local_networks,json=localNetworks,proto3" json:"local_networks,omitempty"`
+	// Of what the ladders of one dimension hold: may be counted already, because the
+	// device that counted the flow was forgotten. At most all of it.
+	Doubtful *Count `protobuf:"bytes,11,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	// Of the duplicates: may be counted nowhere. At most all of them.
+	Hidden        *Count `protobuf:"bytes,12,opt,name=hidden,proto3" json:"hidden,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,6 +363,20 @@ func (x *Epoch) GetSketches() []*Sketch {
 func (x *Epoch) GetLocalNetworks() [][]byte {
 	if x != nil {
 		return x.LocalNetworks
+	}
+	return nil
+}
+
+func (x *Epoch) GetDoubtful() *Count {
+	if x != nil {
+		return x.Doubtful
+	}
+	return nil
+}
+
+func (x *Epoch) GetHidden() *Count {
+	if x != nil {
+		return x.Hidden
 	}
 	return nil
 }
@@ -566,9 +585,11 @@ type Flows struct {
 	Directions []byte   `protobuf:"bytes,7,opt,name=directions,proto3" json:"directions,omitempty"`
 	Packets    []uint64 `protobuf:"varint,8,rep,packed,name=packets,proto3" json:"packets,omitempty"`
 	Bytes      []uint64 `protobuf:"varint,9,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
-	// Bytes of each flow that may have been folded, never less than were; no column
-	// if all are 0.
-	Errors        []uint64 `protobuf:"varint,10,rep,packed,name=errors,proto3" json:"errors,omitempty"`
+	// Bytes of each flow that may have been folded or may be hidden, never less than
+	// were; no column if all are 0.
+	Errors []uint64 `protobuf:"varint,10,rep,packed,name=errors,proto3" json:"errors,omitempty"`
+	// Of bytes: may be counted already, as Epoch.doubtful; no column if all are 0.
+	Doubtful      []uint64 `protobuf:"varint,11,rep,packed,name=doubtful,proto3" json:"doubtful,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -669,6 +690,13 @@ func (x *Flows) GetBytes() []uint64 {
 func (x *Flows) GetErrors() []uint64 {
 	if x != nil {
 		return x.Errors
+	}
+	return nil
+}
+
+func (x *Flows) GetDoubtful() []uint64 {
+	if x != nil {
+		return x.Doubtful
 	}
 	return nil
 }
@@ -900,7 +928,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\aboot_id\x18\x01 \x01(\fR\x06bootId\x12'\n" +
 	"\x0foldest_sequence\x18\x02 \x01(\x04R\x0eoldestSequence\x12'\n" +
 	"\x0fnewest_sequence\x18\x03 \x01(\x04R\x0enewestSequence\x12+\n" +
-	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\x81\x03\n" +
+	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\xdf\x03\n" +
 	"\x05Epoch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
@@ -912,7 +940,9 @@ const file_epoch_proto_rawDesc = "" +
 	"\aladders\x18\b \x03(\v2\x14.tma.epoch.v1.LadderR\aladders\x120\n" +
 	"\bsketches\x18\t \x03(\v2\x14.tma.epoch.v1.SketchR\bsketches\x12%\n" +
 	"\x0elocal_networks\x18\n" +
-	" \x03(\fR\rlocalNetworks\"7\n" +
+	" \x03(\fR\rlocalNetworks\x12/\n" +
+	"\bdoubtful\x18\v \x01(\v2\x13.tma.epoch.v1.CountR\bdoubtful\x12+\n" +
+	"\x06hidden\x18\f \x01(\v2\x13.tma.epoch.v1.CountR\x06hidden\"7\n" +
 	"\x05Count\x12\x18\n" +
 	"\apackets\x18\x01 \x01(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\x92\x02\n" +
@@ -925,7 +955,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\x06others\x18\x06 \x03(\v2\x14.tma.epoch.v1.ReasonR\x06others\"K\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12)\n" +
-	"\x05count\x18\x02 \x01(\v2\x13.tma.epoch.v1.CountR\x05count\"\xaf\x02\n" +
+	"\x05count\x18\x02 \x01(\v2\x13.tma.epoch.v1.CountR\x05count\"\xcb\x02\n" +
 	"\x05Flows\x12\x12\n" +
 	"\x04ipv4\x18\x01 \x01(\rR\x04ipv4\x12\x18\n" +
 	"\asources\x18\x02 \x01(\fR\asources\x12\"\n" +
@@ -939,7 +969,8 @@ const file_epoch_proto_rawDesc = "" +
 	"\apackets\x18\b \x03(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\t \x03(\x04R\x05bytes\x12\x16\n" +
 	"\x06errors\x18\n" +
-	" \x03(\x04R\x06errors\"\xab\x01\n" +
+	" \x03(\x04R\x06errors\x12\x1a\n" +
+	"\bdoubtful\x18\v \x03(\x04R\bdoubtful\"\xab\x01\n" +
 	"\x06Ladder\x125\n" +
 	"\tdimension\x18\x01 \x01(\x0e2\x17.tma.epoch.v1.DimensionR\tdimension\x12)\n" +
 	"\x05class\x18\x02 \x01(\x0e2\x13.tma.epoch.v1.ClassR\x05class\x12\x12\n" +
@@ -1001,20 +1032,22 @@ var file_epoch_proto_depIdxs = []int32{
 	8,  // 2: tma.epoch.v1.Epoch.flows:type_name -> tma.epoch.v1.Flows
 	9,  // 3: tma.epoch.v1.Epoch.ladders:type_name -> tma.epoch.v1.Ladder
 	11, // 4: tma.epoch.v1.Epoch.sketches:type_name -> tma.epoch.v1.Sketch
-	0,  // 5: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
-	5,  // 6: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
-	5,  // 7: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
-	5,  // 8: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
-	7,  // 9: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
-	5,  // 10: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
-	1,  // 11: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
-	2,  // 12: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
-	10, // 13: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 5: tma.epoch.v1.Epoch.doubtful:type_name -> tma.epoch.v1.Count
+	5,  // 6: tma.epoch.v1.Epoch.hidden:type_name -> tma.epoch.v1.Count
+	0,  // 7: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
+	5,  // 8: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
+	5,  // 9: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
+	5,  // 10: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
+	7,  // 11: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
+	5,  // 12: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
+	1,  // 13: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
+	2,  // 14: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
+	10, // 15: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_epoch_proto_init() }
