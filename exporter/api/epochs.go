@@ -7,12 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
 
-// Bounds of one answer; the first epoch goes out whatever its size.
+// Bounds of one answer; the first epoch goes out whatever its size. An epoch is at most
+// 0.7 MB decompressed, and an aggregator reads 32 MiB.
 const (
-	maxEpochs = 64
+	maxEpochs = 32
 	maxBytes  = 4 << 20
 )
 
@@ -44,23 +46,54 @@ func (s *server) epochs(w http.ResponseWriter, r *http.Request) {
 	// Whether it came to something or time is up, After tells.
 	_ = s.history.Wait(ctx, q.after)
 	batch := s.history.After(q.after, maxEpochs, maxBytes)
-	s.write(w, r, epoch.EncodeBatch(s.boot, batch.Oldest, batch.Newest, batch.Epochs))
+	s.write(w, r, &batch)
 }
 
-// write sends a message, compressed if the client can read that.
-func (s *server) write(w http.ResponseWriter, r *http.Request, message []byte) {
+// write sends a batch, compressed if the client can read that. The messages are those
+// of the History and not copied: a client that reads slowly, or not at all, holds what
+// is kept anyway, and no lock.
+func (s *server) write(w http.ResponseWriter, r *http.Request, batch *window.Batch) {
 	// Not every ResponseWriter has deadlines; the server's do.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTimeout))
 	header := w.Header()
 	header.Set("Content-Type", "application/x-protobuf")
 	header.Set("Cache-Control", "no-store")
 	header.Set("Vary", "Accept-Encoding")
-	if acceptsZstd(r.Header.Values("Accept-Encoding")) {
-		header.Set("Content-Encoding", "zstd")
-		message = s.zstd.EncodeAll(message, nil)
+	parts := append([]window.Message{s.header(batch)}, batch.Epochs...)
+	if !acceptsZstd(r.Header.Values("Accept-Encoding")) {
+		s.writePlain(w, parts)
+		return
 	}
-	header.Set("Content-Length", strconv.Itoa(len(message)))
-	w.Write(message) // the client is gone if this fails
+	size := 0
+	for _, part := range parts {
+		size += len(part)
+	}
+	header.Set("Content-Encoding", "zstd")
+	header.Set("Content-Length", strconv.Itoa(size))
+	for _, part := range parts {
+		if _, err := w.Write(part); err != nil {
+			return // the client is gone
+		}
+	}
+}
+
+// header returns what precedes the epochs of an answer.
+func (s *server) header(batch *window.Batch) window.Message {
+	return s.zstd.EncodeAll(epoch.EncodeBatchHeader(s.boot, batch.Oldest, batch.Newest), nil)
+}
+
+// writePlain decompresses one part at a time.
+func (s *server) writePlain(w http.ResponseWriter, parts []window.Message) {
+	var plain []byte
+	for _, part := range parts {
+		var err error
+		if plain, err = part.Decompress(plain[:0]); err != nil {
+			panic(err) // it is ours; the server logs this and ends the answer
+		}
+		if _, err := w.Write(plain); err != nil {
+			return // the client is gone
+		}
+	}
 }
 
 // acceptsZstd reads Accept-Encoding (RFC 9110, 12.5.3).
