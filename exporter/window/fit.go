@@ -32,7 +32,7 @@ type costs struct {
 
 // learn takes the costs of what was sent from its sizes.
 func (c *costs) learn(sent *epoch.Epoch, s *sizes) {
-	c.other = float64(s[epoch.PartOther])
+	c.other = float64(s[epoch.PartOther] + s[epoch.PartSketch])
 	if n := len(sent.Flows); n > 0 {
 		c.flow = float64(s[epoch.PartFlows]) / float64(n)
 	}

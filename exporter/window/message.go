@@ -58,7 +58,7 @@ func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 		s[part] += len(m) - before
 	}
 	flush()
-	s[epoch.PartOther] = len(m) - s[epoch.PartFlows] - s[epoch.PartLadder]
+	s[epoch.PartOther] += len(m) - s.total()
 	return m, s
 }
 

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
@@ -42,7 +43,7 @@ type Ledger struct {
 // book is what one half has besides the table.
 type book struct {
 	ladders    *Ladders
-	folded     *cms.Sketch   // bytes of folded flows, by identity
+	folded     epoch.FoldedFlows
 	duplicates []epoch.Count // by point
 	distinct   distinct
 }
@@ -51,11 +52,11 @@ type book struct {
 func NewLedger(c LedgerConfig) *Ledger {
 	l := &Ledger{table: newTable(c.Entries), forgotten: newForgotten(c.Entries), key: c.Key, ranks: make([]uint8, c.Points)}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
-	work := &workspace{}
+	work, seed := &workspace{}, flow.NewHashSeed()
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
-			folded:     cms.New(c.SketchWidth),
+			folded:     epoch.FoldedFlows{Sketch: cms.New(c.SketchWidth), Seed: seed},
 			duplicates: make([]epoch.Count, c.Points),
 			distinct:   newDistinct(c.Key),
 		}
@@ -175,6 +176,7 @@ type Books struct {
 	Ladders    []epoch.Ladder
 	Duplicates []epoch.Count // by point
 	Sketches   []epoch.Sketch
+	Folded     *epoch.FoldedFlows
 }
 
 // Close ends the epoch of a half and empties it.
@@ -188,14 +190,14 @@ func (l *Ledger) Close(h Half) Books {
 		}
 	}
 	clear(l.table.marks[h])
-	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches()}
+	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches(), Folded: &b.folded}
 }
 
 // Reset empties what Close handed out, before the half is used again.
 func (l *Ledger) Reset(h Half) {
 	b := &l.books[h]
 	b.ladders.Reset()
-	b.folded.Reset()
+	b.folded.Sketch.Reset()
 	b.distinct.reset()
 	clear(b.duplicates)
 }
@@ -222,8 +224,8 @@ func (l *Ledger) closeFlow(set, way int, h Half) {
 	}
 	l.insertLate(b, e)
 	f := epoch.Flow{Key: e.Key, Direction: directionOf(point), Count: c}
-	if b.folded.Total() != 0 {
-		f.Error = b.folded.Estimate(id)
+	if b.folded.Sketch.Total() != 0 {
+		f.Error = b.folded.Estimate(&f.Key)
 	}
 	l.flows = append(l.flows, f)
 }
@@ -240,7 +242,7 @@ func (l *Ledger) foldWay(set, way int) {
 		if c, _ := l.settleOnce(set, way, id, Half(h)); c != (epoch.Count{}) {
 			b := &l.books[h]
 			l.insertLate(b, &victim)
-			b.folded.Add(id, c.Bytes)
+			b.folded.Sketch.Add(victim.Key.Hash(b.folded.Seed), c.Bytes)
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c)
 		}
 	}

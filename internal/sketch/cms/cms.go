@@ -13,14 +13,14 @@
 // The rows' columns are made of two halves of the hash (Kirsch and Mitzenmacher,
 // "Less hashing, same performance", 2006).
 //
-// Sketches of the same width whose items were hashed alike merge by adding cells.
+// Sketches whose items were hashed alike merge by adding cells.
 // The sum never underestimates either, since each sketch's cells are at least the
 // truth; it may estimate more than one sketch of everything would.
 package cms
 
 import (
-	"errors"
 	"math/bits"
+	"slices"
 )
 
 // Depth is the number of rows.
@@ -78,21 +78,24 @@ func (s *Sketch) Estimate(hash uint64) uint64 {
 	return min(*cells[0], *cells[1], *cells[2], *cells[3])
 }
 
-// ErrWidth says that sketches of two widths can't merge.
-var ErrWidth = errors.New("Count-Min sketches of different widths")
-
-// Merge adds what the other sketch counted. On an error s is unchanged.
-func (s *Sketch) Merge(other *Sketch) error {
-	if s.Width() != other.Width() {
-		return ErrWidth
-	}
+// Merge adds what another sketch counted. Of a wider one, the cells that are one here
+// count as the largest of them, which is at least the truth of each of their items;
+// a cell of a narrower one is several here.
+func (s *Sketch) Merge(other *Sketch) {
 	s.total += other.total
 	for i := range s.rows {
-		for j, n := range other.rows[i] {
-			s.rows[i][j] += n
+		row, from := s.rows[i], other.rows[i]
+		if other.shift > s.shift {
+			for j := range row {
+				row[j] += from[j>>(other.shift-s.shift)]
+			}
+			continue
+		}
+		n := 1 << (s.shift - other.shift)
+		for j := range row {
+			row[j] += slices.Max(from[j*n : (j+1)*n])
 		}
 	}
-	return nil
 }
 
 // Reset empties the sketch.
