@@ -97,6 +97,8 @@ type windows struct {
 	history     *window.History
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	flows       *window.FlowSketch
+	cpu         *api.CPU
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
 	boot        [16]byte
@@ -104,10 +106,13 @@ type windows struct {
 }
 
 func newWindows(c *config.Config) *windows {
+	history := window.NewHistory(historyConfig(c))
 	w := &windows{
-		history:     window.NewHistory(historyConfig(c)),
+		history:     history,
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
+		flows:       window.NewFlowSketch(history, time.Duration(c.Epochs.Retention)),
+		cpu:         &api.CPU{},
 	}
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
@@ -153,8 +158,10 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)
 		}
+		group.Go(func() { w.flows.Add(e) })
 		w.topk.Add(e, w.history.Trimmed())
 		group.Wait()
+		w.cpu.Sample(e.End)
 	}
 }
 
@@ -171,7 +178,10 @@ func (w *windows) keep(e *epoch.Epoch) error {
 
 // handler returns everything that is served.
 func (w *windows) handler(o *config.Options, reload *reloader) (http.Handler, error) {
-	endpoints, err := api.New(w.history, w.boot)
+	endpoints, err := api.New(api.Config{
+		Version: version.Version, Boot: w.boot, History: w.history, Top: w.topk.Top,
+		Cardinality: w.cardinality.Estimates, EstimateFlows: w.flows.Estimate, CPU: w.cpu,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -182,6 +192,7 @@ func (w *windows) handler(o *config.Options, reload *reloader) (http.Handler, er
 		Profiling:   "false",
 		Links: []web.LandingLinks{
 			{Address: o.TelemetryPath, Text: "Metrics", Description: "for Prometheus"},
+			{Address: "/v1/snapshot", Text: "Snapshot", Description: "JSON, the last seconds at a glance"},
 			{Address: "/v1/epochs", Text: "Epochs", Description: "protobuf, for tma-aggregator"},
 			{Address: "/-/ready", Text: "Ready", Description: "from the first epoch on"},
 		},

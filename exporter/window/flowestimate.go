@@ -11,9 +11,12 @@ import (
 
 // FlowEstimates are what is known of some flows over some epochs in a row.
 type FlowEstimates struct {
+	Host     string
 	From, To time.Time // both zero if there is no epoch yet
 	Epochs   int
 	Total    epoch.Count // of all flows, each packet counted once
+	// Unaccounted is the two sides' difference; it wraps around, and is always 0.
+	Unaccounted epoch.Count
 	// Lost is the bytes of all flows whose flow isn't known. They may be any one's.
 	Lost  uint64
 	Flows []FlowEstimate // in the order that was asked for
@@ -33,8 +36,8 @@ func (f *FlowEstimates) Interval(i int) epoch.Interval {
 	return epoch.Interval{Lower: one.Counted.Bytes, Upper: one.Counted.Bytes + one.Uncounted + f.Lost}
 }
 
-// EstimateFlows bounds flows over the last epochs of a History, as far back as the
-// window, or the History, reaches. It takes the time of decoding these epochs, about a
+// Estimate bounds flows over the last epochs of the History, as far back as the window,
+// or the History, reaches. It takes the time of decoding these epochs, about a
 // millisecond each, and holds no lock meanwhile. The context's error ends it.
 //
 // Each epoch that went out has a flow under its key, then its bytes but for its
@@ -43,13 +46,13 @@ func (f *FlowEstimates) Interval(i int) epoch.Interval {
 // bound, the smaller one the better. The FlowSketch has another one for several epochs
 // together. A third is that a flow that didn't go out is no larger than the smallest
 // that did, but for what was folded before the end of an epoch.
-func EstimateFlows(ctx context.Context, h *History, s *FlowSketch, keys []flow.Key, window time.Duration) (FlowEstimates, error) {
+func (s *FlowSketch) Estimate(ctx context.Context, keys []flow.Key, window time.Duration) (FlowEstimates, error) {
 	f := FlowEstimates{Flows: make([]FlowEstimate, len(keys))}
 	panes := make([]paneSums, len(keys))
 	for i := range keys {
 		panes[i] = newPaneSums(s.bounds(&keys[i]))
 	}
-	for _, m := range h.last(window) {
+	for _, m := range s.history.last(window) {
 		if err := ctx.Err(); err != nil {
 			return f, err
 		}
@@ -71,11 +74,12 @@ func EstimateFlows(ctx context.Context, h *History, s *FlowSketch, keys []flow.K
 // count notes what all flows of an epoch have in common.
 func (f *FlowEstimates) count(e *epoch.Epoch) {
 	if f.Epochs == 0 {
-		f.From = e.Start
+		f.Host, f.From = e.Host, e.Start
 	}
 	f.To = e.End
 	f.Epochs++
 	f.Total.Add(countedOnce(e))
+	f.Unaccounted.Add(e.Unaccounted(flow.Source))
 	f.Lost += e.Remainder().Bytes
 }
 

@@ -29,7 +29,8 @@ func send(t *testing.T, records []fold.Record, entries, kept, epochs int, lost f
 	r := rand.New(rand.NewPCG(4, 4))
 	l := fold.NewLedger(fold.LedgerConfig{Entries: entries, LadderEntries: 64, SketchWidth: 128, Points: 4})
 	defer l.Free()
-	s := &sentFlows{history: newTestHistory(kept), sketch: NewFlowSketch(time.Duration(epochs) * epochLength / 3)}
+	h := newTestHistory(kept)
+	s := &sentFlows{history: h, sketch: NewFlowSketch(h, time.Duration(epochs)*epochLength/3)}
 	for part := range slices.Chunk(records, (len(records)+epochs-1)/epochs) {
 		e := testEpoch(uint64(len(s.exact) + 1))
 		exact, device := map[flow.Key]uint64{}, &e.Devices[0]
@@ -45,7 +46,7 @@ func send(t *testing.T, records []fold.Record, entries, kept, epochs int, lost f
 		b := l.Close(0)
 		e.Flows, e.Ladders, e.Sketches, e.FoldedFlows = b.Flows, b.Ladders, b.Sketches, b.Folded
 		add(t, s.history, e)
-		s.sketch.Add(e, s.history.Sent())
+		s.sketch.Add(e)
 		s.exact = append(s.exact, exact)
 		l.Reset(0)
 	}
@@ -62,7 +63,7 @@ func (s *sentFlows) truth(key flow.Key, epochs int) (sum uint64) {
 
 func (s *sentFlows) estimate(t *testing.T, epochs int, keys ...flow.Key) FlowEstimates {
 	t.Helper()
-	f, err := EstimateFlows(t.Context(), s.history, s.sketch, keys, time.Duration(epochs)*epochLength)
+	f, err := s.sketch.Estimate(t.Context(), keys, time.Duration(epochs)*epochLength)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,35 +196,36 @@ func TestFlowIsKnownWell(t *testing.T) {
 func TestFlowWithoutSketch(t *testing.T) {
 	records := zipfRecords(1000)
 	s := send(t, records, 100, 50, 3, 0)
-	s.sketch = NewFlowSketch(time.Minute)
+	s.sketch = NewFlowSketch(s.history, time.Minute)
 	s.checkIntervals(t, 3, s.keys())
 }
 
-func TestEstimateFlowEnds(t *testing.T) {
-	h, s := newTestHistory(10), NewFlowSketch(time.Minute)
+func TestEstimateEnds(t *testing.T) {
+	h := newTestHistory(10)
+	s := NewFlowSketch(h, time.Minute)
 	keys := []flow.Key{testFlow(1, 1, 1).Key}
-	if f, err := EstimateFlows(t.Context(), h, s, keys, time.Minute); err != nil || f.Epochs != 0 || f.Interval(0) != (epoch.Interval{}) {
+	if f, err := s.Estimate(t.Context(), keys, time.Minute); err != nil || f.Epochs != 0 || f.Interval(0) != (epoch.Interval{}) {
 		t.Errorf("before the first epoch: %+v, %v", f, err)
 	}
 	add(t, h, testEpoch(1, testFlow(1, 1, 1)))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := EstimateFlows(ctx, h, s, keys, time.Minute); !errors.Is(err, context.Canceled) {
+	if _, err := s.Estimate(ctx, keys, time.Minute); !errors.Is(err, context.Canceled) {
 		t.Errorf("with a client that is gone: %v", err)
 	}
 }
 
 // A FlowSketch takes no memory where every flow goes out, and at most 8 MiB elsewhere.
 func TestFlowSketchMemory(t *testing.T) {
-	s := NewFlowSketch(time.Minute)
 	h := newTestHistory(10)
+	s := NewFlowSketch(h, time.Minute)
 	for sequence := range uint64(2000) {
 		e := testEpoch(sequence+1, testFlow(1, 1, 1))
 		if sequence >= 1000 {
 			e = testEpoch(sequence+1, mixedFlows(rand.New(rand.NewPCG(1, 1)), 20)...)
 		}
 		add(t, h, e)
-		s.Add(e, h.Sent())
+		s.Add(e)
 		bytes, panes := 0, 0
 		for i := range s.panes {
 			if p := &s.panes[i]; p.sketch != nil {
@@ -243,27 +245,29 @@ func TestFlowSketchMemory(t *testing.T) {
 
 func BenchmarkFlowSketchAdd(b *testing.B) {
 	e := testEpoch(1, mixedFlows(rand.New(rand.NewPCG(1, 1)), 83_000)...)
-	h, s := newTestHistory(1000), NewFlowSketch(2*time.Minute)
+	h := newTestHistory(1000)
+	s := NewFlowSketch(h, 2*time.Minute)
 	if err := h.Add(e); err != nil {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		s.Add(e, h.Sent())
+		s.Add(e)
 	}
 }
 
-func BenchmarkEstimateFlow(b *testing.B) {
-	h, s := newTestHistory(1000), NewFlowSketch(2*time.Minute)
+func BenchmarkFlowSketchEstimate(b *testing.B) {
+	h := newTestHistory(1000)
+	s := NewFlowSketch(h, 2*time.Minute)
 	for sequence := range uint64(30) {
 		e := testEpoch(sequence+1, mixedFlows(rand.New(rand.NewPCG(1, sequence)), 83_000)...)
 		if err := h.Add(e); err != nil {
 			b.Fatal(err)
 		}
-		s.Add(e, h.Sent())
+		s.Add(e)
 	}
 	keys := []flow.Key{testFlow(1, 1, 1).Key}
 	for b.Loop() {
-		if _, err := EstimateFlows(b.Context(), h, s, keys, 15*time.Second); err != nil {
+		if _, err := s.Estimate(b.Context(), keys, 15*time.Second); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -21,9 +21,11 @@ const (
 // before its end. It is a ring of Count-Min sketches, each of a span of time, whose
 // memory comes with the first flow that it has to hold. Safe for concurrent use.
 type FlowSketch struct {
+	history *History
+	span    time.Duration // of a pane
+
 	mu    sync.Mutex
 	seed  *flow.HashSeed
-	span  time.Duration // of a pane
 	panes [flowPanes]flowPane
 	last  int // the pane that is being filled
 }
@@ -43,14 +45,16 @@ type flowBounds struct {
 	folded      uint64 // see flowPane
 }
 
-// NewFlowSketch returns an empty sketch that reaches back for at least so long.
-func NewFlowSketch(retention time.Duration) *FlowSketch {
-	return &FlowSketch{seed: flow.NewHashSeed(), span: retention / (flowPanes - 1)}
+// NewFlowSketch returns an empty sketch of what doesn't go out by a History. It reaches
+// back for at least so long.
+func NewFlowSketch(h *History, retention time.Duration) *FlowSketch {
+	return &FlowSketch{history: h, seed: flow.NewHashSeed(), span: retention / (flowPanes - 1)}
 }
 
-// Add counts what of an epoch's flows isn't among those that are sent, as of
-// History.Sent. It reads both and keeps nothing of them.
-func (s *FlowSketch) Add(e, sent *epoch.Epoch) {
+// Add counts what of an epoch's flows isn't among those that go out. It is the epoch
+// that the History encoded last. It reads it and keeps nothing of it.
+func (s *FlowSketch) Add(e *epoch.Epoch) {
+	sent := s.history.Sent()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.pane(e)

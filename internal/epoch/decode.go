@@ -55,6 +55,9 @@ func DecodeBatch(data []byte) (*Batch, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := e.checkConserved(); err != nil {
+			return nil, err
+		}
 		batch.Epochs = append(batch.Epochs, e)
 	}
 	return batch, nil
@@ -82,13 +85,17 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 			return nil, err
 		}
 	}
+	return e, nil
+}
+
+func (e *Epoch) checkConserved() error {
 	for _, dimension := range flow.Dimensions {
 		if lost := e.Unaccounted(dimension); lost != (Count{}) {
-			return nil, invalid("epoch %d doesn't conserve: %d packets and %d bytes unaccounted by %s",
+			return invalid("epoch %d doesn't conserve: %d packets and %d bytes unaccounted by %s",
 				e.Sequence, int64(lost.Packets), int64(lost.Bytes), dimension)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 func decodeCount(message *epochpb.Count) Count {

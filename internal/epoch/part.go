@@ -50,7 +50,8 @@ func SplitParts(message []byte) iter.Seq2[Part, []byte] {
 }
 
 // DecodeCounts returns an epoch without its sketches, which are most of the work, from
-// what stands in an answer: the prefix and what Encode returned.
+// what stands in an answer: the prefix and what Encode returned. Unlike DecodeBatch it
+// doesn't ask whether bytes are conserved.
 func DecodeCounts(answer []byte) (*Epoch, error) {
 	_, _, tag := protowire.ConsumeTag(answer)
 	encoded, n := protowire.ConsumeBytes(answer[max(0, tag):])
