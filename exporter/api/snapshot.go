@@ -1,6 +1,7 @@
 package api
 
 import (
+	"math"
 	"net/http"
 	"net/netip"
 	"time"
@@ -114,7 +115,7 @@ func (a *snapshotAnswer) setCardinalities(estimates []window.Estimate) {
 		if all[e.Of] == nil {
 			all[e.Of] = map[string]float64{}
 		}
-		all[e.Of][yamlconf.Duration(e.Window).String()] = e.Value
+		all[e.Of][yamlconf.Duration(e.Window).String()] = math.Round(e.Value)
 	}
 	a.HLL.Summary.Cardinalities, a.HLL.Summary.RelativeError = all, hll.RelativeError
 }
