@@ -37,8 +37,8 @@ func (f *FlowEstimates) Interval(i int) epoch.Interval {
 }
 
 // Estimate bounds flows over the last epochs of the History, as far back as the window,
-// or the History, reaches. It takes the time of decoding these epochs, about a
-// millisecond each, and holds no lock meanwhile. The context's error ends it.
+// or the History, reaches. It takes the time of decoding these epochs, one or
+// two milliseconds each, and holds no lock meanwhile. The context's error ends it.
 //
 // Each epoch that went out has a flow under its key, then its bytes but for its
 // error are known, or has not. What of the flow isn't under its key is under prefixes
