@@ -87,6 +87,8 @@ type windows struct {
 	history     *window.History
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	flows       *window.FlowSketch
+	cpu         *api.CPU
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
 	boot        [16]byte
@@ -94,10 +96,13 @@ type windows struct {
 }
 
 func newWindows(c *config.Config) *windows {
+	history := window.NewHistory(historyConfig(c))
 	w := &windows{
-		history:     window.NewHistory(historyConfig(c)),
+		history:     history,
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
+		flows:       window.NewFlowSketch(history, time.Duration(c.Epochs.Retention)),
+		cpu:         &api.CPU{},
 	}
 	w.reconfigure(c)
 	w.collector = collector.New(collector.Config{
@@ -150,8 +155,10 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)
 		}
+		group.Go(func() { w.flows.Add(e) })
 		w.topk.Add(e, w.history.Trimmed())
 		group.Wait()
+		w.cpu.Sample(e.End)
 	}
 }
 
@@ -167,4 +174,9 @@ func (w *windows) keep(e *epoch.Epoch) error {
 }
 
 // endpoints is what is served under /v1/ and /-/.
-func (w *windows) endpoints() (http.Handler, error) { return api.New(w.history, w.boot) }
+func (w *windows) endpoints() (http.Handler, error) {
+	return api.New(api.Config{
+		Version: version.Version, Boot: w.boot, History: w.history, Top: w.topk.Top,
+		Cardinality: w.cardinality.Estimates, EstimateFlows: w.flows.Estimate, CPU: w.cpu,
+	})
+}

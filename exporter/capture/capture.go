@@ -320,6 +320,7 @@ func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 		Flows:         books.Flows,
 		Ladders:       books.Ladders,
 		Sketches:      books.Sketches,
+		FoldedFlows:   books.Folded,
 		LocalNetworks: c.devices.localNetworks(),
 		Doubtful:      books.Doubtful,
 		Hidden:        books.Hidden,

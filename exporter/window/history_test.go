@@ -29,7 +29,14 @@ func add(t *testing.T, h *History, e *epoch.Epoch) {
 // decode returns the epochs of a batch as an aggregator reads them.
 func decode(t *testing.T, b Batch) []*epoch.Epoch {
 	t.Helper()
-	batch, err := epoch.DecodeBatch(epoch.EncodeBatch([16]byte{1}, b.Oldest, b.Newest, b.Epochs))
+	answer := epoch.EncodeBatchHeader([16]byte{1}, b.Oldest, b.Newest)
+	for _, m := range b.Epochs {
+		var err error
+		if answer, err = m.Decompress(answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch, err := epoch.DecodeBatch(answer)
 	if err != nil {
 		t.Fatal(err)
 	}

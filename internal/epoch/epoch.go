@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
@@ -35,7 +36,20 @@ type Epoch struct {
 	// Hidden is what of all duplicates may be traffic that is counted nowhere,
 	// because the device that counts the flow hasn't seen as much.
 	Hidden Count
+	// FoldedFlows isn't sent. It belongs to the ledger that closed the epoch and is
+	// valid as long as that says; nil if there is none.
+	FoldedFlows *FoldedFlows
 }
+
+// FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of
+// hashes under Seed.
+type FoldedFlows struct {
+	*cms.Sketch
+	Seed *flow.HashSeed
+}
+
+// Estimate returns at least what was folded of a flow.
+func (f *FoldedFlows) Estimate(key *flow.Key) uint64 { return f.Sketch.Estimate(key.Hash(f.Seed)) }
 
 // Count is a number of packets and of bytes, as on the wire.
 type Count struct{ Packets, Bytes uint64 }

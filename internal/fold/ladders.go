@@ -112,6 +112,19 @@ func (l *Ladders) Snapshot() []epoch.Ladder {
 	return all
 }
 
+// Resize changes the room of each level of ladders that are empty.
+func (l *Ladders) Resize(entriesPerLevel int) {
+	l.entries = max(1, entriesPerLevel)
+	for _, ladder := range l.ladders {
+		if ladder == nil {
+			continue
+		}
+		for i := range ladder.levels {
+			ladder.levels[i].room = l.entries
+		}
+	}
+}
+
 // Reset empties the ladders and keeps their memory.
 func (l *Ladders) Reset() {
 	l.waiting = l.waiting[:0]

@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
@@ -50,7 +51,7 @@ type Ledger struct {
 // book is what one half has besides the table.
 type book struct {
 	ladders    *Ladders
-	folded     *cms.Sketch   // bytes of folded flows, by identity
+	folded     epoch.FoldedFlows
 	duplicates []epoch.Count // by point
 	all        epoch.Count   // that was folded
 	doubtful   epoch.Count   // of that
@@ -67,11 +68,11 @@ func NewLedger(c LedgerConfig) *Ledger {
 		l.forgotten.unknown = l.epoch
 	}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
-	work := &workspace{}
+	work, seed := &workspace{}, flow.NewHashSeed()
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
-			folded:     cms.New(c.SketchWidth),
+			folded:     epoch.FoldedFlows{Sketch: cms.New(c.SketchWidth), Seed: seed},
 			duplicates: make([]epoch.Count, c.Points),
 			distinct:   newDistinct(c.Key),
 		}
@@ -182,6 +183,7 @@ type Books struct {
 	Ladders    []epoch.Ladder
 	Duplicates []epoch.Count // by point
 	Sketches   []epoch.Sketch
+	Folded     *epoch.FoldedFlows
 	Doubtful   epoch.Count // see epoch.Epoch
 	Hidden     epoch.Count // likewise
 }
@@ -202,7 +204,7 @@ func (l *Ledger) Close(h Half) Books {
 	l.numbers[h], l.oldest = l.epoch+2, l.epoch+1
 	books := Books{
 		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates,
-		Sketches: b.distinct.sketches(), Hidden: b.hidden,
+		Sketches: b.distinct.sketches(), Folded: &b.folded, Hidden: b.hidden,
 	}
 	l.doubt(b, &books)
 	return books
@@ -212,7 +214,7 @@ func (l *Ledger) Close(h Half) Books {
 func (l *Ledger) Reset(h Half) {
 	b := &l.books[h]
 	b.ladders.Reset()
-	b.folded.Reset()
+	b.folded.Sketch.Reset()
 	b.distinct.reset()
 	clear(b.duplicates)
 	b.all, b.doubtful, b.hidden, b.unknown = epoch.Count{}, epoch.Count{}, epoch.Count{}, false
@@ -234,7 +236,6 @@ func (l *Ledger) closeSet(set int, h Half) {
 // points.
 func (l *Ledger) closeFlow(set, way int, h Half) {
 	b, e := &l.books[h], &l.table.entries[set*tableWays+way]
-	id := identity(set, l.table.lines[set].tags[way])
 	l.entries++
 	c := l.settle(set, way, h)
 	if c.Count == (epoch.Count{}) {
@@ -242,8 +243,8 @@ func (l *Ledger) closeFlow(set, way int, h Half) {
 	}
 	l.insertLate(b, e)
 	f := epoch.Flow{Key: e.Key, Direction: directionOf(c.point), Count: c.Count}
-	if b.folded.Total() != 0 {
-		f.Error = b.folded.Estimate(id)
+	if b.folded.Sketch.Total() != 0 {
+		f.Error = b.folded.Estimate(&f.Key)
 	}
 	if l.forwards() {
 		f.Doubtful = c.doubtful
@@ -265,7 +266,7 @@ func (l *Ledger) foldWay(set, way int) {
 			b := &l.books[h]
 			l.insertLate(b, &victim)
 			b.folds++
-			b.folded.Add(identity(set, tag), c.Bytes)
+			b.folded.Sketch.Add(victim.Key.Hash(b.folded.Seed), c.Bytes)
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c.Count)
 			b.all.Add(c.Count)
 			b.doubtful.Add(c.doubts())

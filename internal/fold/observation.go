@@ -218,7 +218,7 @@ func (l *Ledger) bookDuplicates(set, way int, entries []entry, primary *entry, h
 	}
 	if hidden != (epoch.Count{}) {
 		b.hidden.Add(hidden)
-		b.folded.Add(identity(set, l.table.lines[set].tags[way]), hidden.Bytes)
+		b.folded.Sketch.Add(e.Key.Hash(b.folded.Seed), hidden.Bytes)
 	}
 }
 

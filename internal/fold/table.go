@@ -134,15 +134,6 @@ func (t *table) find(hash uint64) int {
 // tagOf returns what a hash has besides its set; never 0.
 func tagOf(hash uint64) uint32 { return max(1, uint32(hash)) }
 
-// identity is all that a set and a tag tell of a flow's hash, some 47 bits of it,
-// mixed (Stafford's variant 13 of MurmurHash3's finaliser).
-func identity(set int, tag uint32) uint64 {
-	x := uint64(set)<<32 | uint64(tag)
-	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
-	x = (x ^ x>>27) * 0x94d049bb133111eb
-	return x ^ x>>31
-}
-
 // mark notes that a set has traffic in a half.
 func (t *table) mark(set int, h Half) { t.marks[h][set>>6] |= 1 << (set & 63) }
 

@@ -570,18 +570,23 @@ func (x *Reason) GetCount() *Count {
 	return nil
 }
 
-// Flows are columns of the same length, IPv4 flows first, by bytes descending in
-// each family.
+// Flows are columns, IPv4 flows first. The two directions of a connection stand
+// together, the second without a key of its own: half of a host's flows are the
+// other half's reverse, and keys are most of a message. By bytes descending in each
+// family otherwise.
 type Flows struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Ipv4  uint32                 `protobuf:"varint,1,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
-	// 4 bytes for each IPv4 flow, then 16 for each IPv6 flow.
+	// Of the flows with keys of their own, those that are IPv4.
+	Ipv4 uint32 `protobuf:"varint,1,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
+	// Of the flows with keys of their own, as are ports and protocols: 4 bytes for
+	// each IPv4 flow, then 16 for each IPv6 flow.
 	Sources          []byte   `protobuf:"bytes,2,opt,name=sources,proto3" json:"sources,omitempty"`
 	Destinations     []byte   `protobuf:"bytes,3,opt,name=destinations,proto3" json:"destinations,omitempty"`
 	SourcePorts      []uint32 `protobuf:"varint,4,rep,packed,name=source_ports,json=sourcePorts,proto3" json:"source_ports,omitempty"`
 	DestinationPorts []uint32 `protobuf:"varint,5,rep,packed,name=destination_ports,json=destinationPorts,proto3" json:"destination_ports,omitempty"`
 	Protocols        []byte   `protobuf:"bytes,6,opt,name=protocols,proto3" json:"protocols,omitempty"`
-	// One byte a flow, a Direction.
+	// One byte a flow: 1 for egress, and 2 if the flow is the reverse of the one in
+	// front of it.
 	Directions []byte   `protobuf:"bytes,7,opt,name=directions,proto3" json:"directions,omitempty"`
 	Packets    []uint64 `protobuf:"varint,8,rep,packed,name=packets,proto3" json:"packets,omitempty"`
 	Bytes      []uint64 `protobuf:"varint,9,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
@@ -774,7 +779,8 @@ func (x *Ladder) GetLevels() []*Level {
 type Level struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	PrefixLength uint32                 `protobuf:"varint,1,opt,name=prefix_length,json=prefixLength,proto3" json:"prefix_length,omitempty"`
-	// ceil(prefix_length / 8) bytes each.
+	// ceil(prefix_length / 8) bytes each: the first byte of all, the second of all
+	// and so on. They ascend, so that the first ones compress to next to nothing.
 	Prefixes      []byte   `protobuf:"bytes,2,opt,name=prefixes,proto3" json:"prefixes,omitempty"`
 	Packets       []uint64 `protobuf:"varint,3,rep,packed,name=packets,proto3" json:"packets,omitempty"`
 	Bytes         []uint64 `protobuf:"varint,4,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
@@ -840,7 +846,8 @@ func (x *Level) GetBytes() []uint64 {
 	return nil
 }
 
-// Sketch is a HyperLogLog of the epoch: the registers that aren't zero.
+// Sketch is a HyperLogLog of the epoch: the registers that aren't zero by index, or
+// all of them, whichever is shorter.
 type Sketch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// flows, sources, destinations, destination_ports, ...
@@ -848,8 +855,14 @@ type Sketch struct {
 	Precision      uint32 `protobuf:"varint,2,opt,name=precision,proto3" json:"precision,omitempty"`
 	KeyFingerprint uint64 `protobuf:"varint,3,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
 	// Index of each non-zero register less that of the one before.
-	IndexDeltas   []uint32 `protobuf:"varint,4,rep,packed,name=index_deltas,json=indexDeltas,proto3" json:"index_deltas,omitempty"`
-	Values        []byte   `protobuf:"bytes,5,opt,name=values,proto3" json:"values,omitempty"`
+	IndexDeltas []uint32 `protobuf:"varint,4,rep,packed,name=index_deltas,json=indexDeltas,proto3" json:"index_deltas,omitempty"`
+	Values      []byte   `protobuf:"bytes,5,opt,name=values,proto3" json:"values,omitempty"`
+	// All registers, four bits each, the lower four first: the value less base. 15
+	// stands for the next of high, which are values themselves. Packed so closely,
+	// what is left for the compressor costs it least.
+	Nibbles       []byte `protobuf:"bytes,6,opt,name=nibbles,proto3" json:"nibbles,omitempty"`
+	Base          uint32 `protobuf:"varint,7,opt,name=base,proto3" json:"base,omitempty"`
+	High          []byte `protobuf:"bytes,8,opt,name=high,proto3" json:"high,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -919,6 +932,27 @@ func (x *Sketch) GetValues() []byte {
 	return nil
 }
 
+func (x *Sketch) GetNibbles() []byte {
+	if x != nil {
+		return x.Nibbles
+	}
+	return nil
+}
+
+func (x *Sketch) GetBase() uint32 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Sketch) GetHigh() []byte {
+	if x != nil {
+		return x.High
+	}
+	return nil
+}
+
 var File_epoch_proto protoreflect.FileDescriptor
 
 const file_epoch_proto_rawDesc = "" +
@@ -980,13 +1014,16 @@ const file_epoch_proto_rawDesc = "" +
 	"\rprefix_length\x18\x01 \x01(\rR\fprefixLength\x12\x1a\n" +
 	"\bprefixes\x18\x02 \x01(\fR\bprefixes\x12\x18\n" +
 	"\apackets\x18\x03 \x03(\x04R\apackets\x12\x14\n" +
-	"\x05bytes\x18\x04 \x03(\x04R\x05bytes\"\x9a\x01\n" +
+	"\x05bytes\x18\x04 \x03(\x04R\x05bytes\"\xdc\x01\n" +
 	"\x06Sketch\x12\x0e\n" +
 	"\x02of\x18\x01 \x01(\tR\x02of\x12\x1c\n" +
 	"\tprecision\x18\x02 \x01(\rR\tprecision\x12'\n" +
 	"\x0fkey_fingerprint\x18\x03 \x01(\x04R\x0ekeyFingerprint\x12!\n" +
 	"\findex_deltas\x18\x04 \x03(\rR\vindexDeltas\x12\x16\n" +
-	"\x06values\x18\x05 \x01(\fR\x06values*8\n" +
+	"\x06values\x18\x05 \x01(\fR\x06values\x12\x18\n" +
+	"\anibbles\x18\x06 \x01(\fR\anibbles\x12\x12\n" +
+	"\x04base\x18\a \x01(\rR\x04base\x12\x12\n" +
+	"\x04high\x18\b \x01(\fR\x04high*8\n" +
 	"\tDirection\x12\x15\n" +
 	"\x11DIRECTION_INGRESS\x10\x00\x12\x14\n" +
 	"\x10DIRECTION_EGRESS\x10\x01*<\n" +
