@@ -11,9 +11,7 @@ type Service struct {
 // only one of both is; else the lower. 0 isn't a port.
 func ServiceOf(key *Key) Service {
 	s := Service{Protocol: key.Protocol}
-	switch key.Protocol {
-	case ProtocolTCP, ProtocolUDP, protocolSCTP:
-	default:
+	if !key.HasPorts() {
 		return s // ICMP has a type and a code there
 	}
 	source, destination := wellKnown(s.Protocol, key.SourcePort), wellKnown(s.Protocol, key.DestinationPort)
@@ -26,6 +24,11 @@ func ServiceOf(key *Key) Service {
 		s.Port = min(key.SourcePort-1, key.DestinationPort-1) + 1 // 0 wraps around to the greatest number
 	}
 	return s
+}
+
+// HasPorts says whether the ports of the key's protocol are ports.
+func (k *Key) HasPorts() bool {
+	return k.Protocol == ProtocolTCP || k.Protocol == ProtocolUDP || k.Protocol == protocolSCTP
 }
 
 // protocolSCTP is a number of IANA's protocol numbers registry.
