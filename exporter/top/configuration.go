@@ -37,11 +37,12 @@ func (c *Configuration) AddFlags(to interface {
 		PlaceHolder("FILE").StringVar(&c.HTTPConfigFile)
 	flag("interval", "How often the screen changes and a plain table is printed.", "1s").DurationVar(&c.Interval)
 	flag("window", "The time over which shares and the order are taken: "+strings.Join(windowNames(), ", ")+".", "10s").
-		EnumVar(&c.Window, windowNames()...)
-	flag("by", "What to show: "+strings.Join(viewNames(), ", ")+".", views[0].name).EnumVar(&c.By, viewNames()...)
-	flag("sort", "By what to sort: "+strings.Join(orders, ", ")+".", orders[byBytes]).EnumVar(&c.Sort, orders...)
+		HintOptions(windowNames()...).StringVar(&c.Window)
+	flag("by", "What to show: "+strings.Join(viewNames(), ", ")+".", views[0].name).
+		HintOptions(viewNames()...).StringVar(&c.By)
+	flag("sort", "By what to sort: "+strings.Join(orders, ", ")+".", orders[byBytes]).HintOptions(orders...).StringVar(&c.Sort)
 	to.Flag("filter", "Show only some traffic: "+filterHelp+".").PlaceHolder("FILTER").StringVar(&c.Filter)
-	flag("units", "Unit of rates: "+strings.Join(unitNames, " or ")+" a second.", unitNames[bits]).EnumVar(&c.Units, unitNames...)
+	flag("units", "Unit of rates: "+strings.Join(unitNames, " or ")+" a second.", unitNames[bits]).HintOptions(unitNames...).StringVar(&c.Units)
 	flag("rows", "Rows of a plain table; what isn't shown is summed up in another.", "20").IntVar(&c.Rows)
 	flag("count", "Print so many plain tables and end, also in a terminal; 0: no end.", "0").IntVar(&c.Count)
 }
@@ -76,26 +77,34 @@ func (c *Configuration) check() error {
 	return nil
 }
 
-// query returns the first query. The names in c are valid: kingpin checks them.
-func (c *Configuration) query() (query, error) {
-	q := query{
-		view:   &views[max(0, slices.Index(viewNames(), c.By))],
-		window: max(0, slices.Index(windowNames(), c.Window)),
+// choose returns the index of a flag's value among those that it may have.
+func choose(flag, value string, allowed []string) (int, error) {
+	i := slices.Index(allowed, value)
+	if i < 0 {
+		return 0, fmt.Errorf("--%s: %q isn't known; allowed: %s", flag, value, strings.Join(allowed, ", "))
 	}
-	q.sortBy(order(max(0, slices.Index(orders, c.Sort))))
-	var err error
-	if q.filter, err = parseFilter(c.Filter); err != nil {
-		return q, fmt.Errorf("--filter: %w", err)
-	}
-	return q, nil
+	return i, nil
 }
 
-// units returns the units of rates.
-func (c *Configuration) units() units {
-	if c.Units == unitNames[octets] {
-		return octets
+// query returns the first query, and the units of rates.
+func (c *Configuration) query() (q query, u units, err error) {
+	var indexes [4]int
+	for i, choice := range []struct {
+		flag, value string
+		allowed     []string
+	}{
+		{"by", c.By, viewNames()}, {"window", c.Window, windowNames()}, {"sort", c.Sort, orders}, {"units", c.Units, unitNames},
+	} {
+		if indexes[i], err = choose(choice.flag, choice.value, choice.allowed); err != nil {
+			return q, u, err
+		}
 	}
-	return bits
+	q.view, q.window, u = &views[indexes[0]], indexes[1], units(indexes[3])
+	q.sortBy(order(indexes[2]))
+	if q.filter, err = parseFilter(c.Filter); err != nil {
+		err = fmt.Errorf("--filter: %w", err)
+	}
+	return q, u, err
 }
 
 // epochsURL returns where the epochs are, and the exporter's address to show, without

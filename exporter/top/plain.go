@@ -105,7 +105,7 @@ func (t *top) plainHeadings() []string {
 		headings = append(headings, strings.ReplaceAll(heading, " ", "_"))
 	}
 	unit := strings.ToUpper(t.units.name(inBytes))
-	headings = append(headings, unit, "PACKET/S", "BYTES", "PACKETS")
+	headings = append(headings, unit, "PKT/S", "BYTES", "PACKETS")
 	for _, heading := range t.query.view.extra {
 		headings = append(headings, strings.ReplaceAll(heading, " ", "_")+"_BYTES")
 	}

@@ -142,18 +142,13 @@ func (m *model) distinctLine() string {
 
 // tabs names the views, the present one in brackets, and the unit of the rates.
 func (m *model) tabs() string {
-	text, bracket := "", false
+	text := ""
 	for i := range views {
-		if views[i].name == m.query.view.name {
-			text += reverse.Render("[" + views[i].tab + "]")
-			bracket = true
-			continue
+		if tab := views[i].tab; views[i].name == m.query.view.name {
+			text += " " + reverse.Render("["+tab+"]")
+		} else {
+			text += " " + tab
 		}
-		if !bracket { // no space behind a bracket
-			text += " "
-		}
-		text += views[i].tab
-		bracket = false
 	}
 	return m.between(text, " "+m.units.name(m.query.measure), bold)
 }
@@ -275,6 +270,6 @@ func (m *model) footer() string {
 	case m.link.err != nil:
 		return bad.Render(fit("retrying: "+oneLine(m.link.err), m.width))
 	}
-	const keys = "q quit  ? help  / filter  p pause  s sort  r reverse  w window  b bytes  n names  tab view"
+	const keys = "q quit  ? help  / filter  p pause  s sort  r reverse  w window  b bits  tab view"
 	return faint.Render(fit(keys, m.width))
 }

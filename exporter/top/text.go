@@ -89,7 +89,7 @@ var unitNames = []string{"bits", "bytes"}
 func (u units) name(m measure) string {
 	switch {
 	case m == inPackets:
-		return "packet/s"
+		return "pkt/s"
 	case u == octets:
 		return "byte/s"
 	}

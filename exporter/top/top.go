@@ -55,11 +55,11 @@ func newTop(c *Configuration) (*top, error) {
 		return nil, err
 	}
 	t := &top{
-		units: c.units(), filter: c.Filter, interval: c.Interval, rows: c.Rows, count: c.Count,
+		filter: c.Filter, interval: c.Interval, rows: c.Rows, count: c.Count,
 		feed: &feed{}, now: time.Now,
 	}
 	var err error
-	if t.query, err = c.query(); err != nil {
+	if t.query, t.units, err = c.query(); err != nil {
 		return nil, err
 	}
 	if t.feed.address, t.shown, err = c.epochsURL(); err != nil {

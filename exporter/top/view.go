@@ -26,8 +26,8 @@ var views = []view{
 	{"sources", "sources", []string{"SOURCE"}, nil, ofAddresses(flow.Source)},
 	{"destinations", "destinations", []string{"DESTINATION"}, nil, ofAddresses(flow.Destination)},
 	{"services", "services", []string{"PROTO", "PORT", "SERVICE"}, nil, (*gathering).byService},
-	{"source-prefixes", "src prefixes", []string{"SOURCE PREFIX"}, []string{"OWN"}, ofPrefixes(flow.Source)},
-	{"destination-prefixes", "dst prefixes", []string{"DESTINATION PREFIX"}, []string{"OWN"}, ofPrefixes(flow.Destination)},
+	{"source-prefixes", "src prefix", []string{"SOURCE PREFIX"}, []string{"OWN"}, ofPrefixes(flow.Source)},
+	{"destination-prefixes", "dst prefix", []string{"DESTINATION PREFIX"}, []string{"OWN"}, ofPrefixes(flow.Destination)},
 	{"devices", "devices", []string{"DEVICE", "DIRECTION"}, []string{"DUPLICATE", "NO TUPLE", "REMAINDER"}, (*gathering).byDevice},
 }
 
