@@ -141,9 +141,9 @@ func (m *model) command(name string) tea.Cmd {
 	case "pgdown":
 		m.scroll(m.visibleRows())
 	case "home":
-		m.scroll(-len(m.snap.table.rows))
+		m.scroll(-len(m.snap.rows))
 	case "end":
-		m.scroll(len(m.snap.table.rows))
+		m.scroll(len(m.snap.rows))
 	default:
 		if m.set(name) {
 			m.refresh()
@@ -205,7 +205,7 @@ func (m *model) pause() {
 
 // scroll moves by so many rows, as far as there are any.
 func (m *model) scroll(rows int) {
-	m.offset = max(0, min(m.offset+rows, len(m.snap.table.rows)-m.visibleRows()))
+	m.offset = max(0, min(m.offset+rows, len(m.snap.rows)-m.visibleRows()))
 }
 
 func (m *model) startPrompt() tea.Cmd {

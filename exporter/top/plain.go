@@ -68,14 +68,14 @@ func (t *top) printTable(out io.Writer, h *history, again bool) error {
 	t.printComments(&text, s)
 	w := tabwriter.NewWriter(&text, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, strings.Join(t.plainHeadings(), "\t"))
-	shown, rests := s.table.page(0, t.rows)
+	shown, rests := s.page(0, t.rows)
 	for i := range shown {
 		t.printRow(w, s, shown[i].label(false), &shown[i].sums, shown[i].extra, &shown[i].own)
 	}
 	for i := range rests {
 		t.printRow(w, s, t.restLabel(rests[i].text), &rests[i].sums, nil, &rests[i].sums)
 	}
-	t.printRow(w, s, t.restLabel("total"), &s.table.total, nil, &s.table.total)
+	t.printRow(w, s, t.restLabel("total"), &s.total, nil, &s.total)
 	w.Flush() // into memory
 	_, err := io.WriteString(out, text.String())
 	if err != nil {
@@ -89,7 +89,7 @@ func (t *top) printTable(out io.Writer, h *history, again bool) error {
 func (t *top) printComments(to io.Writer, s *snapshot) {
 	w := t.query.window
 	fmt.Fprintf(to, "# %s host=%s by=%s window=%s covered=%s age=%s\n", s.end.UTC().Format(time.RFC3339Nano),
-		field(s.host), t.query.view.name, windows[w], s.table.covered[w], age(t.now().Sub(s.end)))
+		field(s.host), t.query.view.name, windows[w], s.covered[w], age(t.now().Sub(s.end)))
 	lost := s.totals.unaccounted()
 	fmt.Fprintf(to, "# unaccounted_bytes=%d remainder_bytes=%d folded_bytes=%d duplicate_bytes=%d", int64(lost[w].Bytes),
 		s.totals.remainder[w].Bytes, s.totals.folded[w].Bytes, s.totals.duplicate[w].Bytes)
@@ -122,7 +122,7 @@ func (t *top) restLabel(text string) []string {
 }
 
 func (t *top) printRow(to io.Writer, s *snapshot, label []string, all *sums, extra []epoch.Count, own *sums) {
-	q, over := &t.query, s.table.covered[t.query.window]
+	q, over := &t.query, s.covered[t.query.window]
 	count := all[q.window]
 	fields := make([]string, 0, 12)
 	for _, text := range label {
@@ -139,7 +139,7 @@ func (t *top) printRow(to io.Writer, s *snapshot, label []string, all *sums, ext
 		}
 		fields = append(fields, strconv.FormatUint(extra[i].Bytes, 10))
 	}
-	fields = append(fields, percent(q.measure.of(own[q.window]), q.measure.of(s.table.total[q.window])))
+	fields = append(fields, percent(q.measure.of(own[q.window]), q.measure.of(s.total[q.window])))
 	fmt.Fprintln(to, strings.Join(fields, "\t"))
 }
 

@@ -40,6 +40,9 @@ func (m *model) View() tea.View {
 		lines = m.helpLines()
 	}
 	lines = lines[:min(len(lines), max(m.height, 1))]
+	for i := range lines {
+		lines[i] = ansi.Truncate(lines[i], m.width, "…")
+	}
 	v := tea.NewView(strings.Join(lines, "\n"))
 	v.AltScreen = true
 	return v
@@ -47,8 +50,8 @@ func (m *model) View() tea.View {
 
 // visibleRows is how many rows there is room for: at least one.
 func (m *model) visibleRows() int {
-	room := m.height - linesAbove - linesBelow - len(m.snap.table.rests)
-	if len(m.snap.table.rows) > room {
+	room := m.height - linesAbove - linesBelow - len(m.snap.rests)
+	if len(m.snap.rows) > room {
 		room-- // for the line of the others
 	}
 	return max(room, 1)
@@ -113,14 +116,14 @@ func (m *model) lastEnd() time.Time {
 
 func (m *model) totalsLine() string {
 	t, w := m.snap.totals, m.query.window
-	over := m.snap.table.covered[w]
+	over := m.snap.covered[w]
 	counted, lost := t.counted(), t.unaccounted()
 	text := fmt.Sprintf("%s %s  %s %s", short(m.units.rate(counted[w], inBytes, over)), m.units.name(inBytes),
 		short(m.units.rate(counted[w], inPackets, over)), m.units.name(inPackets))
 	for _, part := range []struct {
 		name string
 		c    epoch.Count
-	}{{"unaccounted", lost[w]}, {"remainder", t.remainder[w]}, {"folded", t.folded[w]}, {"duplicate", t.duplicate[w]}} {
+	}{{"unaccounted", lost[w]}, {"remainder", t.remainder[w]}, {"folded", t.folded[w]}, {"dup", t.duplicate[w]}} {
 		text += fmt.Sprintf("  %s %s", part.name, short(m.units.rate(part.c, inBytes, over)))
 	}
 	if m.link.missed > 0 {
@@ -165,7 +168,7 @@ func (m *model) tableLines() []string {
 	l := newLayout(m.width, &m.query, m.widest)
 	lines := []string{m.headings(&l)}
 	for i := range shown {
-		r := &shown[i]
+		r := shown[i]
 		lines = append(lines, labelCells(&l, labels[i])+m.numbers(&l, &r.sums, r.extra, &r.own, bars))
 	}
 	for i := range rests {

@@ -70,14 +70,15 @@ type rest struct {
 type table struct {
 	query
 	covered [len(windows)]time.Duration
-	rows    []row
+	rows    []*row
 	rests   []rest
 	total   sums
+	totals  *totals
 }
 
 // tabulate answers a query.
 func tabulate(h *history, q query) *table {
-	g := &gathering{history: h, table: &table{query: q, covered: h.covered()}}
+	g := &gathering{history: h, table: &table{query: q, covered: h.covered(), totals: h.totals()}}
 	q.view.gather(g)
 	g.sort()
 	return g.table
@@ -92,12 +93,11 @@ type gathering struct {
 
 // addRests ends a table whose rows are made of flows and of what was folded.
 func (g *gathering) addRests() {
-	t := g.history.totals()
-	g.total = t.counted()
+	g.total = g.totals.counted()
 	g.addRest("filtered out", g.filtered)
 	g.addRest("folded into prefixes", g.folded)
-	g.addRest("without a 5-tuple", t.other)
-	g.addRest("remainder, ring full", t.remainder)
+	g.addRest("without a 5-tuple", g.totals.other)
+	g.addRest("remainder, ring full", g.totals.remainder)
 }
 
 // addRest adds a rest that isn't empty.
@@ -108,15 +108,15 @@ func (g *gathering) addRest(text string, s sums) {
 }
 
 // add adds a row that shares no traffic with others.
-func (g *gathering) add(r row) {
+func (g *gathering) add(r *row) {
 	r.own = r.sums
 	g.rows = append(g.rows, r)
 }
 
 // sort brings the rows into their order: the largest, or the first name, on top.
 func (g *gathering) sort() {
-	slices.SortFunc(g.rows, func(a, b row) int {
-		c := g.compare(&a, &b)
+	slices.SortFunc(g.rows, func(a, b *row) int {
+		c := g.compare(a, b)
 		if g.reverse {
 			return -c
 		}
@@ -143,63 +143,54 @@ func compareKeys(a, b *flow.Key) int {
 	return slices.Compare(left[:], right[:])
 }
 
-// tally sums by key.
-type tally[K comparable] map[K]*sums
-
-// of returns the sums of a key.
-func (t tally[K]) of(key K) *sums {
-	s := t[key]
-	if s == nil {
-		s = &sums{}
-		t[key] = s
-	}
-	return s
-}
-
-// flows returns the flows that pass the filter.
-func (g *gathering) flows() tally[flow.Key] {
-	flows := tally[flow.Key]{}
+// eachFlow calls take with the flows of each epoch that pass the filter and with the
+// shortest window that they are in.
+func (g *gathering) eachFlow(take func(key *flow.Key, shortest int, c epoch.Count)) {
 	g.history.each(func(e *epoch.Epoch, shortest int) {
 		for i := range e.Flows {
-			flows.of(e.Flows[i].Key).addFrom(shortest, e.Flows[i].Count)
+			f := &e.Flows[i]
+			if g.filter != nil {
+				if s := flowSubject(&f.Key); g.filter(&s) != yes {
+					g.filtered.addFrom(shortest, f.Count)
+					continue
+				}
+			}
+			take(&f.Key, shortest, f.Count)
 		}
 	})
-	for key, s := range flows {
-		if subject := flowSubject(&key); g.filter.verdict(&subject) != yes {
-			g.filtered.add(s)
-			delete(flows, key)
-		}
-	}
-	return flows
 }
 
-// foldedInto returns the prefixes of a dimension to which traffic was folded that
-// is sure to pass the filter; what may pass it is in g.folded.
-func (g *gathering) foldedInto(d flow.Dimension) tally[netip.Prefix] {
-	prefixes := tally[netip.Prefix]{}
+// eachFolded calls take with the prefixes of a dimension to which traffic was folded
+// that is sure to pass the filter, likewise; what may pass it is in g.folded.
+func (g *gathering) eachFolded(d flow.Dimension, take func(p netip.Prefix, shortest int, c epoch.Count)) {
 	g.history.each(func(e *epoch.Epoch, shortest int) {
 		for i := range e.Ladders {
 			if e.Ladders[i].Dimension != d {
 				continue
 			}
-			for _, entry := range e.Ladders[i].Entries {
-				prefixes.of(entry.Prefix).addFrom(shortest, entry.Count)
+			for _, p := range e.Ladders[i].Entries {
+				switch g.verdictOn(d, p.Prefix) {
+				case yes:
+					take(p.Prefix, shortest, p.Count)
+				case unknown:
+					g.folded.addFrom(shortest, p.Count)
+				case no:
+					g.filtered.addFrom(shortest, p.Count)
+				}
 			}
 		}
 	})
-	for p, s := range prefixes {
-		subject := subject{source: p}
-		if d == flow.Destination {
-			subject.source, subject.destination = subject.destination, subject.source
-		}
-		switch g.filter.verdict(&subject) {
-		case no:
-			g.filtered.add(s)
-			delete(prefixes, p)
-		case unknown:
-			g.folded.add(s)
-			delete(prefixes, p)
-		}
+}
+
+// verdictOn is the filter's on what was folded to a prefix of a dimension.
+func (g *gathering) verdictOn(d flow.Dimension, p netip.Prefix) verdict {
+	if d == flow.Destination {
+		return g.filter.verdict(&subject{destination: p})
 	}
-	return prefixes
+	return g.filter.verdict(&subject{source: p})
+}
+
+// foldAll counts as folded all that was, where prefixes aren't told apart.
+func (g *gathering) foldAll() {
+	g.eachFolded(flow.Source, func(_ netip.Prefix, shortest int, c epoch.Count) { g.folded.addFrom(shortest, c) })
 }

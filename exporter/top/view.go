@@ -32,10 +32,12 @@ var views = []view{
 }
 
 func (g *gathering) byFlow() {
-	for key, s := range g.flows() {
-		g.add(row{label: func(names bool) []string { return flowLabel(key, names) }, key: key, sums: *s})
+	flows := newTally[flow.Key]()
+	g.eachFlow(func(key *flow.Key, shortest int, c epoch.Count) { flows.of(*key).addFrom(shortest, c) })
+	for _, f := range flows.entries {
+		g.add(&row{label: func(names bool) []string { return flowLabel(f.key, names) }, key: f.key, sums: f.sums})
 	}
-	g.foldAll(g.foldedInto(flow.Source))
+	g.foldAll()
 	g.addRests()
 }
 
@@ -54,50 +56,40 @@ func endLabel(key *flow.Key, d flow.Dimension, names bool) string {
 	return text
 }
 
-// foldAll counts as folded what can't be told apart any further.
-func (g *gathering) foldAll(prefixes tally[netip.Prefix]) {
-	for _, s := range prefixes {
-		g.folded.add(s)
-	}
-}
-
 // ofAddresses is the view of one dimension's addresses.
 func ofAddresses(d flow.Dimension) func(*gathering) {
 	return func(g *gathering) {
-		addresses := tally[netip.Addr]{}
-		for key, s := range g.flows() {
-			addresses.of(key.Addr(d)).add(s)
-		}
-		prefixes := g.foldedInto(d)
-		for p, s := range prefixes {
+		addresses := newTally[[16]byte]()
+		g.eachFlow(func(key *flow.Key, shortest int, c epoch.Count) { addresses.of(addressOf(key, d)).addFrom(shortest, c) })
+		g.eachFolded(d, func(p netip.Prefix, shortest int, c epoch.Count) {
 			if p.IsSingleIP() {
-				addresses.of(p.Addr().Unmap()).add(s)
-				delete(prefixes, p)
+				addresses.of(p.Addr().As16()).addFrom(shortest, c)
+			} else {
+				g.folded.addFrom(shortest, c)
 			}
-		}
-		for address, s := range addresses {
-			g.add(row{
-				label: func(bool) []string { return []string{address.String()} },
-				key:   flow.Key{Source: address.As16()}, sums: *s,
+		})
+		for _, a := range addresses.entries {
+			g.add(&row{
+				label: func(bool) []string { return []string{netip.AddrFrom16(a.key).Unmap().String()} },
+				key:   flow.Key{Source: a.key}, sums: a.sums,
 			})
 		}
-		g.foldAll(prefixes)
 		g.addRests()
 	}
 }
 
 func (g *gathering) byService() {
-	services := tally[flow.Service]{}
-	for key, s := range g.flows() {
-		services.of(flow.ServiceOf(&key)).add(s)
-	}
-	for service, s := range services {
-		g.add(row{
-			label: func(bool) []string { return serviceLabel(service) },
-			key:   serviceKey(service), sums: *s,
+	services := newTally[flow.Service]()
+	g.eachFlow(func(key *flow.Key, shortest int, c epoch.Count) {
+		services.of(flow.ServiceOf(key)).addFrom(shortest, c)
+	})
+	for _, s := range services.entries {
+		g.add(&row{
+			label: func(bool) []string { return serviceLabel(s.key) },
+			key:   serviceKey(s.key), sums: s.sums,
 		})
 	}
-	g.foldAll(g.foldedInto(flow.Source))
+	g.foldAll()
 	g.addRests()
 }
 
@@ -126,43 +118,51 @@ const phi = 0.01
 // prefixes that are heavy themselves.
 func ofPrefixes(d flow.Dimension) func(*gathering) {
 	return func(g *gathering) {
-		masses := tally[hhh.Prefix]{}
-		for key, s := range g.flows() {
-			masses.of(hhh.FromNetip(netip.PrefixFrom(key.Addr(d), key.Addr(d).BitLen()))).add(s)
-		}
-		for p, s := range g.foldedInto(d) {
-			masses.of(hhh.FromNetip(p)).add(s)
-		}
+		var masses []mass
+		g.eachFlow(func(key *flow.Key, shortest int, c epoch.Count) {
+			masses = append(masses, mass{hhh.Mass{Prefix: hhh.AddrPrefix(addressOf(key, d)), Count: c}, shortest})
+		})
+		g.eachFolded(d, func(p netip.Prefix, shortest int, c epoch.Count) {
+			masses = append(masses, mass{hhh.Mass{Prefix: hhh.FromNetip(p), Count: c}, shortest})
+		})
 		g.addPrefixes(masses)
 		g.addRests()
 	}
 }
 
+// mass is traffic of one epoch.
+type mass struct {
+	hhh.Mass
+	shortest int // of the windows that it is in
+}
+
+func addressOf(key *flow.Key, d flow.Dimension) [16]byte {
+	if d == flow.Destination {
+		return key.Destination
+	}
+	return key.Source
+}
+
 // addPrefixes adds a row for each heavy prefix and a rest for all others.
-func (g *gathering) addPrefixes(masses tally[hhh.Prefix]) {
-	heavy := g.heavy(masses)
-	at, below := tally[hhh.Prefix]{}, tally[hhh.Prefix]{}
-	var light sums
-	for p, s := range masses {
+func (g *gathering) addPrefixes(masses []mass) {
+	rows, light := g.heavyRows(masses), sums{}
+	for i := range masses {
 		conditioned := &light
-		for _, ancestor := range ancestors(p) {
-			if !heavy[ancestor] {
+		for up := newClimb(masses[i].Prefix); up.next(); {
+			r := rows[up.at]
+			if r == nil {
 				continue
 			}
 			if conditioned == &light {
-				conditioned = at.of(ancestor)
+				conditioned = &r.own
 			}
-			below.of(ancestor).add(s)
+			r.sums.addFrom(masses[i].shortest, masses[i].Count)
 		}
-		conditioned.add(s)
+		conditioned.addFrom(masses[i].shortest, masses[i].Count)
 	}
-	for p := range heavy {
-		own := *at.of(p)
-		g.rows = append(g.rows, row{
-			label: func(bool) []string { return []string{p.String()} },
-			key:   prefixKey(p), sums: *below.of(p),
-			own: own, extra: []epoch.Count{own[g.window]},
-		})
+	for _, r := range rows {
+		r.extra = []epoch.Count{r.own[g.window]}
+		g.rows = append(g.rows, r)
 	}
 	g.addRest("in no heavy prefix", light)
 }
@@ -170,34 +170,51 @@ func (g *gathering) addPrefixes(masses tally[hhh.Prefix]) {
 // levels are bytes of IPv4 and groups of IPv6.
 var levels = hhh.DefaultLevels()
 
-func (g *gathering) heavy(masses tally[hhh.Prefix]) map[hhh.Prefix]bool {
+// heavyRows returns an empty row for each prefix that is heavy in the window.
+func (g *gathering) heavyRows(masses []mass) map[hhh.Prefix]*row {
 	list := make([]hhh.Mass, 0, len(masses))
-	for p, s := range masses {
-		list = append(list, hhh.Mass{Prefix: p, Count: s[g.window]})
+	for i := range masses {
+		if masses[i].shortest <= g.window {
+			list = append(list, masses[i].Mass)
+		}
 	}
 	builder := hhh.NewBuilder(levels)
 	builder.Add(list)
-	heavy := map[hhh.Prefix]bool{}
+	rows := map[hhh.Prefix]*row{}
 	for _, h := range builder.Build().Heavy(phi) {
-		heavy[h.Prefix] = true
+		rows[h.Prefix] = &row{label: func(bool) []string { return []string{h.Prefix.String()} }, key: prefixKey(h.Prefix)}
 	}
-	return heavy
+	return rows
 }
 
-// ancestors returns the prefixes of the hierarchy that a mass is at or below, the
+// climb goes through the prefixes of the hierarchy that a mass is at or below, the
 // longest first, the root last.
-func ancestors(p hhh.Prefix) []hhh.Prefix {
+type climb struct {
+	at      hhh.Prefix
+	lengths []int // that are left
+	ended   bool
+}
+
+func newClimb(p hhh.Prefix) climb {
 	lengths := levels.IPv4
 	if p.Family() == hhh.IPv6 {
 		lengths = levels.IPv6
 	}
-	up := make([]hhh.Prefix, 0, len(lengths)+1)
-	for i := len(lengths) - 1; i >= 0; i-- {
-		if lengths[i] <= p.Length() {
-			up = append(up, p.Truncate(lengths[i]))
-		}
+	for len(lengths) > 0 && lengths[len(lengths)-1] > p.Length() {
+		lengths = lengths[:len(lengths)-1]
 	}
-	return append(up, hhh.Prefix{})
+	return climb{at: p, lengths: lengths}
+}
+
+// next goes one step up, to the first prefix at first.
+func (c *climb) next() bool {
+	if n := len(c.lengths); n > 0 {
+		c.at, c.lengths = c.at.Truncate(c.lengths[n-1]), c.lengths[:n-1]
+		return true
+	}
+	last := !c.ended
+	c.at, c.ended = hhh.Prefix{}, true
+	return last
 }
 
 // prefixKey orders prefixes by address, shorter ones first.
@@ -218,7 +235,7 @@ type attachment struct {
 
 // byDevice shows all that each device saw, duplicates included.
 func (g *gathering) byDevice() {
-	all := tally[attachment]{}
+	all := newTally[attachment]()
 	parts := map[attachment][]epoch.Count{}
 	g.history.each(func(e *epoch.Epoch, shortest int) {
 		for i := range e.Devices {
@@ -234,15 +251,16 @@ func (g *gathering) byDevice() {
 			}
 		}
 	})
-	for key, s := range all {
-		text := printable(key.name, maxName) + " " + key.direction.String()
+	for _, d := range all.entries {
+		name, direction := printable(d.key.name, maxName), d.key.direction.String()
+		text := name + " " + direction
 		if g.filter.verdict(&subject{text: strings.ToLower(text)}) == no {
-			g.filtered.add(s)
+			g.filtered.add(&d.sums)
 			continue
 		}
-		g.add(row{
-			label: func(bool) []string { return []string{printable(key.name, maxName), key.direction.String()} },
-			text:  text, sums: *s, extra: parts[key],
+		g.add(&row{
+			label: func(bool) []string { return []string{name, direction} },
+			text:  text, sums: d.sums, extra: parts[d.key],
 		})
 	}
 	g.addRest("filtered out", g.filtered)
