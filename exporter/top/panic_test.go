@@ -15,6 +15,8 @@ import (
 
 	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
 
 // panicsIn makes the test binary show a screen that panics, in what it names.
@@ -37,7 +39,7 @@ func screenThatPanics(where string) int {
 			t.feed.client.Transport = panicking{}
 		case "the model":
 			t.now = func() time.Time { panic("as wanted") }
-			t.feed.client.Transport = http.NewFileTransport(http.Dir("/nowhere"))
+			t.feed.client.Transport = answering{}
 		}
 		err = t.screen(context.Background(), os.Stdout)
 	}
@@ -53,6 +55,15 @@ func (panicking) RoundTrip(*http.Request) (*http.Response, error) {
 	panic("as wanted")
 }
 
+// answering is a transport to an exporter without epochs.
+type answering struct{}
+
+func (answering) RoundTrip(*http.Request) (*http.Response, error) {
+	time.Sleep(200 * time.Millisecond)
+	batch := bytes.NewReader(epoch.EncodeBatch([16]byte{1}, 0, 0, nil))
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(batch)}, nil
+}
+
 func TestPanicRestoresTheTerminal(t *testing.T) {
 	for _, where := range []string{"a command", "the model"} {
 		ours, theirs, err := pty.Open()
@@ -63,7 +74,9 @@ func TestPanicRestoresTheTerminal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		command := exec.CommandContext(t.Context(), os.Args[0])
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		command := exec.CommandContext(ctx, os.Args[0])
 		command.Env = append(os.Environ(), panicsIn+"="+where, "TERM=xterm-256color")
 		command.Stdin, command.Stdout, command.Stderr = theirs, theirs, theirs
 		command.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
