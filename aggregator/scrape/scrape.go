@@ -1,20 +1,16 @@
 // Package scrape reads the epochs of exporters by long polls, each target on its
 // own, so that none delays another.
-//
-// A poll asks for the epochs after the last one that was read; an exporter keeps
-// the last minutes, so a poll that fails loses nothing. Sizes of answers are
-// bounded before anything is allocated.
 package scrape
 
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // Sink takes what is scraped. Its methods are called concurrently, but those for
@@ -30,18 +26,15 @@ type Sink interface {
 type Configuration struct {
 	// A target that answers at once is polled no more often than this.
 	Interval time.Duration
-	// After failures in a row polls are so far apart, doubling from the least to
-	// the greatest, less up to half of it at random, so that a fleet's exporters
-	// aren't asked in step.
-	LeastBackoff, GreatestBackoff time.Duration
+	// How far apart polls are after failures.
+	Backoff poll.Backoff
 }
 
 // DefaultConfiguration notices an exporter's return within three seconds.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Interval:        50 * time.Millisecond,
-		LeastBackoff:    200 * time.Millisecond,
-		GreatestBackoff: 3 * time.Second,
+		Interval: 50 * time.Millisecond,
+		Backoff:  poll.DefaultBackoff,
 	}
 }
 
@@ -103,10 +96,10 @@ func (s *Scraper) Run(ctx context.Context) error {
 // follow polls one target.
 func (s *Scraper) follow(ctx context.Context, state *state) {
 	target := state.read().Target
-	var at position
+	var at poll.Position
 	for failures := 0; ctx.Err() == nil; {
 		began := time.Now()
-		batch, received, err := s.poll(ctx, &target, at)
+		batch, received, err := poll.Poll(ctx, s.client, target.URL, target.Timeout, at)
 		if ctx.Err() != nil {
 			return
 		}
@@ -114,12 +107,12 @@ func (s *Scraper) follow(ctx context.Context, state *state) {
 		if err != nil {
 			s.failed(state, received, took, err)
 			failures++
-			sleep(ctx, s.backoff(failures))
+			poll.Sleep(ctx, s.configuration.Backoff.After(failures))
 			continue
 		}
 		failures = 0
 		s.succeeded(state, received, took, batch, &at)
-		sleep(ctx, s.configuration.Interval-took)
+		poll.Sleep(ctx, s.configuration.Interval-took)
 	}
 }
 
@@ -141,8 +134,8 @@ func (s *Scraper) failed(state *state, received uint64, took time.Duration, err 
 }
 
 // succeeded hands a batch on.
-func (s *Scraper) succeeded(state *state, received uint64, took time.Duration, batch *epoch.Batch, at *position) {
-	epochs, missed := at.newer(batch)
+func (s *Scraper) succeeded(state *state, received uint64, took time.Duration, batch *epoch.Batch, at *poll.Position) {
+	epochs, missed := at.Newer(batch)
 	var was Status
 	state.update(func(status *Status) {
 		was = *status
@@ -174,26 +167,4 @@ func (s *Scraper) deliver(state *state, e *epoch.Epoch) {
 		}
 		status.LastEpoch = e.End
 	})
-}
-
-// backoff returns how long to wait after so many failures in a row.
-func (s *Scraper) backoff(failures int) time.Duration {
-	longest := s.configuration.GreatestBackoff
-	if shift := failures - 1; shift < 16 {
-		longest = min(longest, s.configuration.LeastBackoff<<shift)
-	}
-	return longest - rand.N(longest/2+1)
-}
-
-// sleep waits, or until the context ends.
-func sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

@@ -1,7 +1,6 @@
 package scrape
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -20,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // fakeExporter keeps epochs and serves them as an exporter does.
@@ -167,7 +167,7 @@ func (s *sink) expect(t *testing.T, events ...event) {
 	}
 }
 
-var fast = Configuration{Interval: time.Millisecond, LeastBackoff: time.Millisecond, GreatestBackoff: 4 * time.Millisecond}
+var fast = Configuration{Interval: time.Millisecond, Backoff: poll.Backoff{Least: time.Millisecond, Greatest: 4 * time.Millisecond}}
 
 func start(t *testing.T, s Sink, timeout time.Duration, servers ...*httptest.Server) *Scraper {
 	t.Helper()
@@ -284,7 +284,7 @@ func TestDeathAndReturn(t *testing.T) {
 // Whatever a target answers, it is an error of its own and the next good answer
 // mends it.
 func TestBadAnswers(t *testing.T) {
-	zeros := compress(t, make([]byte, maxMessage+1))
+	zeros := compress(t, make([]byte, poll.MaxMessage+1))
 	for _, test := range []struct {
 		name   string
 		answer func(http.ResponseWriter, *http.Request)
@@ -308,7 +308,7 @@ func TestBadAnswers(t *testing.T) {
 					return
 				}
 			}
-		}, errTooLarge.Error()},
+		}, poll.ErrTooLarge.Error()},
 		{"nothing at all", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "no complete answer within 1s"},
 		{"a connection that is cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 	} {
@@ -346,42 +346,5 @@ func TestRefusedEpoch(t *testing.T) {
 	status := eventually(t, scraper, 0, func(s Status) bool { return s.RefusedEpochs == 1 })
 	if !status.Up || !status.LastEpoch.IsZero() {
 		t.Errorf("the status is %+v", status)
-	}
-}
-
-func TestReadMessageBounds(t *testing.T) {
-	if _, err := readMessage(&counter{from: zeroReader{}}, ""); !errors.Is(err, errTooLarge) {
-		t.Errorf("a body without end: %v", err)
-	}
-	bomb := bytes.NewReader(compress(t, make([]byte, maxMessage+1)))
-	if message, err := readMessage(&counter{from: bomb}, "zstd"); err == nil || len(message) > maxMessage+1 {
-		t.Errorf("a bomb gave %d bytes and %v", len(message), err)
-	}
-	whole := compress(t, make([]byte, 1000))
-	if message, err := readMessage(&counter{from: bytes.NewReader(whole)}, "zstd"); err != nil || len(message) != 1000 {
-		t.Errorf("1,000 bytes gave %d and %v", len(message), err)
-	}
-}
-
-type zeroReader struct{}
-
-func (zeroReader) Read(p []byte) (int, error) { return len(p), nil }
-
-func TestBackoff(t *testing.T) {
-	s := &Scraper{configuration: DefaultConfiguration()}
-	for failures, longest := range map[int]time.Duration{
-		1: 200 * time.Millisecond, 2: 400 * time.Millisecond, 4: 1600 * time.Millisecond, 5: 3 * time.Second, 1000: 3 * time.Second,
-	} {
-		different := make(map[time.Duration]bool)
-		for range 100 {
-			d := s.backoff(failures)
-			different[d] = true
-			if d > longest || d < longest/2-1 {
-				t.Errorf("after %d failures %v, want %v to %v", failures, d, longest/2, longest)
-			}
-		}
-		if len(different) < 50 {
-			t.Errorf("after %d failures there are only %d different waits", failures, len(different))
-		}
 	}
 }

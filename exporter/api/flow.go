@@ -100,21 +100,16 @@ func parseFlowQuery(raw string) (flowQuery, *queryError) {
 	}
 	for _, d := range flow.Dimensions {
 		// Without it, the answer would be about a flow that hardly ever exists.
-		if !q.ports[d] && hasPorts(q.key.Protocol) {
+		if !q.ports[d] && (q.key.HasPorts() || hasTypes(q.key.Protocol)) {
 			return q, &queryError{d.String() + "_port", "the parameter is missing; only protocols without ports can do without"}
 		}
 	}
 	return q, nil
 }
 
-// hasPorts says whether flows of the protocol have ports, or a type and a code.
-func hasPorts(protocol uint8) bool {
-	const sctp, dccp, udpLite = 132, 33, 136
-	switch protocol {
-	case flow.ProtocolTCP, flow.ProtocolUDP, flow.ProtocolICMP, flow.ProtocolICMPv6, sctp, dccp, udpLite:
-		return true
-	}
-	return false
+// hasTypes says whether flows of the protocol have a type and a code for ports.
+func hasTypes(protocol uint8) bool {
+	return protocol == flow.ProtocolICMP || protocol == flow.ProtocolICMPv6
 }
 
 // setAddress takes IPv4-mapped addresses as IPv4, as everything does here.

@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
+
+	"github.com/traffic-monitor-agent/tma/exporter/top"
 )
 
 // DefaultAddress is where the exporter listens unless told otherwise.
@@ -28,12 +30,14 @@ type Options struct {
 	Profiles      bool   // serve /debug/pprof/
 	Web           *web.FlagConfig
 	Log           *promslog.Config
+	Top           top.Configuration
 }
 
 // What the program is told to do.
 const (
 	CommandRun    = "run" // if nothing is said
 	CommandDetach = "detach"
+	CommandTop    = "top"
 )
 
 // Parse reads a command line, without the program's name, and the file that it
@@ -80,6 +84,7 @@ func (o *Options) flags() *kingpin.Application {
 	app.HelpFlag.Short('h')
 	app.Command(CommandRun, "Capture and serve; this is the default.").Default()
 	app.Command(CommandDetach, "Detach and remove what an exporter that doesn't run any more left under --capture.pin-path.")
+	o.Top.AddFlags(app.Command(CommandTop, "Show the traffic of a running exporter, here or on another host, as it goes: a screen in a terminal, plain tables elsewhere."))
 	app.Flag("config.file", "YAML configuration file; its keys are those of the flags.").StringVar(&o.File)
 	app.Flag("config.check", "Check the configuration and end.").BoolVar(&o.CheckOnly)
 	app.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&o.TelemetryPath)

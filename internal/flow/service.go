@@ -11,7 +11,7 @@ type Service struct {
 // only one of both is; else the lower. 0 isn't a port.
 func ServiceOf(key *Key) Service {
 	s := Service{Protocol: key.Protocol}
-	if !hasPorts(s.Protocol) {
+	if !key.HasPorts() {
 		return s // ICMP has a type and a code there
 	}
 	source, destination := wellKnown(s.Protocol, key.SourcePort), wellKnown(s.Protocol, key.DestinationPort)
@@ -33,7 +33,9 @@ const (
 	protocolUDPLite = 136
 )
 
-// hasPorts says whether flows of a protocol have ports in their keys.
+// HasPorts says whether the ports of the key's protocol are ports.
+func (k *Key) HasPorts() bool { return hasPorts(k.Protocol) }
+
 func hasPorts(protocol uint8) bool {
 	switch protocol {
 	case ProtocolTCP, ProtocolUDP, protocolDCCP, protocolSCTP, protocolUDPLite:

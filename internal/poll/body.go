@@ -1,4 +1,4 @@
-package scrape
+package poll
 
 import (
 	"errors"
@@ -12,11 +12,12 @@ import (
 // of ordinarily half a second at once.
 const (
 	maxBody    = 16 << 20 // as on the wire
-	maxMessage = 32 << 20 // decompressed
+	MaxMessage = 32 << 20 // decompressed
 	maxWindow  = 8 << 20  // of zstd, what every decoder has to support (RFC 8878)
 )
 
-var errTooLarge = errors.New("the answer is too large")
+// ErrTooLarge is the error of an answer beyond the bounds.
+var ErrTooLarge = errors.New("the answer is too large")
 
 // counter counts and bounds what is read from the network.
 type counter struct {
@@ -26,7 +27,7 @@ type counter struct {
 
 func (c *counter) Read(p []byte) (int, error) {
 	if c.n >= maxBody {
-		return 0, fmt.Errorf("%w: more than %d bytes", errTooLarge, maxBody)
+		return 0, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, maxBody)
 	}
 	n, err := c.from.Read(p[:min(uint64(len(p)), maxBody-c.n)])
 	c.n += uint64(n)
@@ -48,14 +49,14 @@ func readMessage(body io.Reader, encoding string) ([]byte, error) {
 // comes out and never with what a header promises.
 func readZstd(body io.Reader) ([]byte, error) {
 	decoder, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxMessage))
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(MaxMessage))
 	if err != nil {
 		return nil, err
 	}
 	defer decoder.Close()
-	message, err := io.ReadAll(io.LimitReader(decoder, maxMessage+1))
-	if err == nil && len(message) > maxMessage {
-		err = fmt.Errorf("%w: more than %d bytes when decompressed", errTooLarge, maxMessage)
+	message, err := io.ReadAll(io.LimitReader(decoder, MaxMessage+1))
+	if err == nil && len(message) > MaxMessage {
+		err = fmt.Errorf("%w: more than %d bytes when decompressed", ErrTooLarge, MaxMessage)
 	}
 	return message, err
 }

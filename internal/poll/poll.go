@@ -1,4 +1,9 @@
-package scrape
+// Package poll reads the epochs of an exporter by long polls.
+//
+// A poll asks for the epochs after the last one that was read; an exporter keeps
+// the last minutes, so a poll that fails loses nothing. Sizes of answers are
+// bounded before anything is allocated.
+package poll
 
 import (
 	"context"
@@ -15,15 +20,16 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
 
-// position is up to where an exporter was read.
-type position struct {
+// Position is up to where an exporter was read. The zero value is before
+// everything.
+type Position struct {
 	known    bool
 	boot     [16]byte // run of the exporter
 	sequence uint64
 }
 
 // query asks for what comes after the position, and to wait for it if need be.
-func (p position) query(wait time.Duration) url.Values {
+func (p Position) query(wait time.Duration) url.Values {
 	q := url.Values{"after": {strconv.FormatUint(p.sequence, 10)}, "wait": {model.Duration(wait).String()}}
 	if p.known {
 		q.Set("boot_id", hex.EncodeToString(p.boot[:]))
@@ -31,26 +37,28 @@ func (p position) query(wait time.Duration) url.Values {
 	return q
 }
 
-// poll is one request. It returns how many bytes came over the network, also if
-// there was an error.
-func (s *Scraper) poll(ctx context.Context, t *Target, at position) (*epoch.Batch, uint64, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.Timeout, fmt.Errorf("no complete answer within %v", t.Timeout))
+// Poll is one request to an address, that of epochs without a query, through a
+// client that doesn't decompress by itself. The exporter is asked to wait half of
+// the timeout for an epoch. Poll returns how many bytes came over the network, also
+// if there was an error.
+func Poll(ctx context.Context, client *http.Client, address string, timeout time.Duration, at Position) (*epoch.Batch, uint64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no complete answer within %v", timeout))
 	defer cancel()
-	batch, n, err := s.request(ctx, t.URL+"?"+at.query(t.Timeout/2).Encode())
+	batch, n, err := request(ctx, client, address+"?"+at.query(timeout/2).Encode())
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return batch, n, err
 }
 
-func (s *Scraper) request(ctx context.Context, address string) (*epoch.Batch, uint64, error) {
+func request(ctx context.Context, client *http.Client, address string) (*epoch.Batch, uint64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, 0, err
 	}
 	request.Header.Set("Accept", "application/x-protobuf")
 	request.Header.Set("Accept-Encoding", "zstd")
-	response, err := s.client.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return nil, 0, withoutAddress(err)
 	}
@@ -76,12 +84,12 @@ func withoutAddress(err error) error {
 	return err
 }
 
-// newer returns the batch's epochs after the position and how many were missed
+// Newer returns the batch's epochs after the position and how many were missed
 // before or between them, and moves the position on. Nothing of a run of the
 // exporter that wasn't read before counts as missed.
-func (p *position) newer(batch *epoch.Batch) (epochs []*epoch.Epoch, missed uint64) {
+func (p *Position) Newer(batch *epoch.Batch) (epochs []*epoch.Epoch, missed uint64) {
 	if !p.known || p.boot != batch.BootID {
-		*p = position{known: true, boot: batch.BootID}
+		*p = Position{known: true, boot: batch.BootID}
 	}
 	for _, e := range batch.Epochs {
 		if e.Sequence <= p.sequence {
