@@ -38,7 +38,8 @@ type content struct {
 // counted is a flow and who counted it.
 type counted struct {
 	flow.Key
-	exporter uint32 // its id, or severalExporters
+	directions directions // as the exporter saw it
+	exporter   uint32     // its id, or severalExporters
 	epoch.Count
 	doubtful uint64 // bytes of it that may be there twice
 	spared   uint64 // bytes of what gave up its flow or is hidden: not of this one
@@ -61,7 +62,7 @@ func (c *content) addDoubts(e *epoch.Epoch) {
 func (c *content) addFlow(x *exporter, f *epoch.Flow, elsewhere uint64) {
 	c.counted.Add(f.Count)
 	c.doubtful += f.Doubtful
-	c.flows = append(c.flows, counted{f.Key, x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
+	c.flows = append(c.flows, counted{f.Key, directionsOf(f.Direction), x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
 	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: f.Count})
 	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: f.Count})
 }
@@ -142,6 +143,7 @@ func combineFlows(flows []counted) []counted {
 		combined[n-1].Add(flows[i].Count)
 		combined[n-1].doubtful += flows[i].doubtful
 		combined[n-1].spared += flows[i].spared
+		combined[n-1].directions |= flows[i].directions
 		if combined[n-1].exporter != flows[i].exporter {
 			combined[n-1].exporter = severalExporters
 		}

@@ -19,12 +19,19 @@ type Window struct {
 	Counted   epoch.Count // each packet once
 	Remainder epoch.Count // not counted: exporters don't know its flows
 	Uncertain epoch.Count // not counted: should be with another host's
+	// Not counted, as it can't be told whether the filter selects it.
+	Unattributed epoch.Count
 
 	folded, other epoch.Count
 	hidden        uint64 // bytes that may be counted nowhere
 	doubtful      uint64 // bytes that may be counted twice
 	levels        hhh.Levels
 	contents      []*content
+	starts        []time.Time // of the contents
+	exporters     []*exporter // by id; only their names may be read
+	selection     *selection  // of what is filtered; nil for all
+	maybe         uint64      // bytes of flows that only may be selected
+	whole         uint64      // lost bytes before anything was filtered
 	newest        time.Time
 }
 
@@ -60,12 +67,13 @@ func (s *Store) between(from, to, now time.Time) *Window {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maintain(now)
-	w := &Window{From: from, To: to, levels: s.configuration.Levels}
+	w := &Window{From: from, To: to, levels: s.configuration.Levels, exporters: s.exporters}
 	for _, b := range s.buckets {
 		if !b.to().After(from) || !b.from().Before(to) {
 			continue
 		}
 		w.add(s.read(b))
+		w.starts = append(w.starts, b.from())
 		if b.from().Before(w.From) {
 			w.From = b.from()
 		}
@@ -91,10 +99,13 @@ func (w *Window) Seconds() float64 { return max(w.To.Sub(w.From).Seconds(), 0) }
 // Tree sums the window up along the prefixes of one dimension.
 func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
 	b := hhh.NewBuilder(w.levels)
-	for _, c := range w.contents {
-		b.Add(c.masses[d])
+	for i := range w.contents {
+		b.Add(w.masses(i, d))
 	}
-	b.AddUnknown(w.Remainder.Bytes + w.Uncertain.Bytes + w.hidden)
+	if w.selection != nil && !w.selection.own[d] {
+		b.Add([]hhh.Mass{{Count: w.folded}})
+	}
+	b.AddUnknown(w.unknown())
 	b.AddDoubtful(w.doubtful)
 	return b.Build()
 }
