@@ -56,7 +56,9 @@ func simulateFleet(t *testing.T, r *rand.Rand, s *Store, folded bool) sights {
 	return truth
 }
 
-func prefixOf(text string) yamlconf.Prefix { return yamlconf.Prefix{Prefix: netip.MustParsePrefix(text)} }
+func prefixOf(text string) yamlconf.Prefix {
+	return yamlconf.Prefix{Prefix: netip.MustParsePrefix(text)}
+}
 
 // see adds one sight to an epoch, under its flow or folded.
 func see(r *rand.Rand, e *epoch.Epoch, name string, host int, folded bool) sight {
