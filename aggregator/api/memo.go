@@ -1,6 +1,7 @@
 package api
 
 import (
+	"maps"
 	"sync"
 	"time"
 
@@ -19,9 +20,9 @@ type snapshot struct {
 	distinct func() map[string]float64
 }
 
-func newSnapshot(s *store.Store, length time.Duration, version uint64, second int64) *snapshot {
-	snap := &snapshot{version: version, second: second}
-	snap.window = sync.OnceValue(func() *store.Window { return s.Last(length) })
+// newSnapshot returns a snapshot of a window that is computed on first need.
+func newSnapshot(window func() *store.Window) *snapshot {
+	snap := &snapshot{window: sync.OnceValue(window)}
 	for _, d := range flow.Dimensions {
 		snap.trees[d] = sync.OnceValue(func() *hhh.Tree { return snap.window().Tree(d) })
 	}
@@ -32,40 +33,69 @@ func newSnapshot(s *store.Store, length time.Duration, version uint64, second in
 // maxSnapshots bounds the memory for windows of lengths that clients make up.
 const maxSnapshots = 32
 
-// memo keeps the latest snapshot of each length, so that many streams and
+// memo keeps the latest snapshot of each length and filter, so that many streams and
 // requests of the same second cost one computation.
 type memo struct {
 	store *store.Store
 	now   func() time.Time
 
 	mu        sync.Mutex
-	snapshots map[time.Duration]*snapshot
+	snapshots map[snapshotKey]*snapshot
+}
+
+type snapshotKey struct {
+	length time.Duration
+	filter string // its key
 }
 
 func newMemo(s *store.Store, now func() time.Time) *memo {
-	return &memo{store: s, now: now, snapshots: make(map[time.Duration]*snapshot)}
+	return &memo{store: s, now: now, snapshots: make(map[snapshotKey]*snapshot)}
 }
 
 // last returns the snapshot of the last so much time.
-func (m *memo) last(length time.Duration) *snapshot {
+func (m *memo) last(length time.Duration, f filter) *snapshot {
+	if f.key == "" {
+		return m.keep(snapshotKey{length: length}, func() *store.Window { return m.store.Last(length) })
+	}
+	return m.keep(snapshotKey{length, f.key}, func() *store.Window {
+		return m.last(length, filter{}).window().Filter(f.Filter)
+	})
+}
+
+// keep returns the snapshot of a key, which it makes if there is none of this version
+// of the store and this second.
+func (m *memo) keep(key snapshotKey, window func() *store.Window) *snapshot {
 	version, second := m.store.Version(), m.now().Unix()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	snap := m.snapshots[length]
+	snap := m.snapshots[key]
 	if snap != nil && snap.version == version && snap.second == second {
 		return snap
 	}
-	if snap == nil && len(m.snapshots) >= maxSnapshots {
-		clear(m.snapshots)
+	if snap == nil {
+		m.makeRoom(version, second)
 	}
-	snap = newSnapshot(m.store, length, version, second)
-	m.snapshots[length] = snap
+	snap = newSnapshot(window)
+	snap.version, snap.second = version, second
+	m.snapshots[key] = snap
 	return snap
 }
 
+// makeRoom forgets snapshots of the past, and if there still are too many all but those
+// that others are made of.
+func (m *memo) makeRoom(version uint64, second int64) {
+	for _, old := range []func(snapshotKey, *snapshot) bool{
+		func(_ snapshotKey, s *snapshot) bool { return s.version != version || s.second != second },
+		func(key snapshotKey, _ *snapshot) bool { return key.filter != "" },
+		func(snapshotKey, *snapshot) bool { return true },
+	} {
+		if len(m.snapshots) >= maxSnapshots {
+			maps.DeleteFunc(m.snapshots, old)
+		}
+	}
+}
+
 // between returns a snapshot of another time, which isn't kept.
-func (m *memo) between(from, to time.Time) *snapshot {
-	snap := newSnapshot(m.store, 0, 0, 0)
-	snap.window = sync.OnceValue(func() *store.Window { return m.store.Between(from, to) })
-	return snap
+func (m *memo) between(from, to time.Time, f filter) *snapshot {
+	return newSnapshot(func() *store.Window { return m.store.Between(from, to).Filter(f.Filter) })
 }

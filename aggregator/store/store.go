@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
@@ -305,3 +306,17 @@ func (s *Store) RefusedSketches() map[string]uint64 {
 	}
 	return refused
 }
+
+// Exporters returns the names of all exporters there were.
+func (s *Store) Exporters() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := make([]string, len(s.exporters))
+	for i, x := range s.exporters {
+		names[i] = x.name
+	}
+	return names
+}
+
+// Levels returns those of the trees of all windows.
+func (s *Store) Levels() hhh.Levels { return s.configuration.Levels }

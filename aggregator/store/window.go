@@ -123,3 +123,11 @@ func (w *Window) Distinct() map[string]float64 {
 	}
 	return estimates
 }
+
+// Resolution returns the width of the buckets of a time.
+func (s *Store) Resolution(t time.Time) time.Duration {
+	if t.Before(s.now().Add(-s.configuration.Fine)) {
+		return coarse * time.Second
+	}
+	return time.Second
+}

@@ -127,6 +127,9 @@ func (t *Table) Len() int { return len(t.names) }
 // Name returns the name of a number.
 func (t *Table) Name(number uint16) string { return t.names[number] }
 
+// Names returns all names by their numbers. It must not be changed.
+func (t *Table) Names() []string { return t.names }
+
 // Number is the inverse of Name.
 func (t *Table) Number(name string) (number uint16, ok bool) {
 	number, ok = t.numbers[name]
