@@ -33,7 +33,7 @@ func pageOf[T any](list []T, p page) []T {
 func (p *parameters) next(path string, of page, about *period) string {
 	values := maps.Clone(p.values)
 	values.Set("offset", strconv.Itoa(of.end()))
-	if about != nil {
+	if about != nil && !values.Has("from") {
 		values.Del("window")
 		values.Set("from", instant(about.From))
 		values.Set("to", instant(about.To))
