@@ -1,0 +1,145 @@
+// Package pairs finds who talks to the most distinct peers, in constant memory: the
+// sources with the most destinations, as a scanner has, and the destinations with
+// the most sources, as the victim of a flood has.
+//
+// It is distinct sampling (Gibbons, "Distinct sampling for highly-accurate answers
+// to distinct values queries and event reports", 2001), as Venkataraman, Song,
+// Gibbons and Blum apply it to superspreaders ("New streaming algorithms for fast
+// detection of superspreaders", 2005): of all pairs of a source and a destination
+// those are kept, with both addresses, whose hash begins with so many zeros, their
+// level. How often a pair comes, and in which order, changes nothing, and one sample
+// serves both directions. The level rises when the room is full.
+//
+// An address with n distinct peers has a number of sampled pairs that is binomial
+// with n and 2^-level. That number times 2^level is an unbiased estimate with a
+// relative standard error below sqrt(2^level/n): of one over the root of what was
+// sampled of the address. At level 0 it is exact.
+//
+// The hash mixes keyed hashes of both addresses with a seed of the process, so that
+// nobody outside can craft pairs that are sampled or aren't, even if the key is
+// public. Samples with the same seed merge: the union, less the pairs below the
+// higher of both levels, is the sample of the union. A Window does so with samples
+// of consecutive epochs.
+package pairs
+
+import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
+	"slices"
+)
+
+// sampleRoom is how many pairs a Sample keeps at most.
+const sampleRoom = 1 << 14
+
+// SampleBytes is the memory of a Sample.
+const SampleBytes = sampleRoom*40 + 2*2*sampleRoom
+
+// Seed decides which pairs are sampled. It is a secret.
+type Seed [2]uint64
+
+// NewSeed returns a random seed.
+func NewSeed() Seed { return Seed{rand.Uint64(), rand.Uint64()} }
+
+// pair is one that was sampled.
+type pair struct {
+	hash                uint64
+	source, destination [16]byte
+}
+
+// level is up to which level the pair is sampled.
+func (p *pair) level() uint8 { return uint8(bits.LeadingZeros64(p.hash)) }
+
+// Sample is the distinct pairs of an epoch from a level on. It isn't safe for
+// concurrent use.
+type Sample struct {
+	seed  Seed
+	limit uint64 // hashes up to this one have the level
+	level uint8
+	pairs []pair
+	index index
+}
+
+// NewSample returns an empty sample.
+func NewSample(seed Seed) *Sample {
+	return &Sample{seed: seed, limit: math.MaxUint64, pairs: make([]pair, 0, sampleRoom), index: newIndex(sampleRoom)}
+}
+
+// Insert takes a pair by a keyed hash of each address; taking it again changes
+// nothing. All but few pairs cost no more than a multiplication, where there are
+// many.
+func (s *Sample) Insert(sourceHash, destinationHash uint64, source, destination *[16]byte) {
+	high, low := bits.Mul64(sourceHash^s.seed[0], destinationHash^s.seed[1])
+	if high^low <= s.limit {
+		s.add(high^low, source, destination)
+	}
+}
+
+func (s *Sample) add(hash uint64, source, destination *[16]byte) {
+	at := s.find(hash)
+	if s.index.places[at] != 0 {
+		return
+	}
+	if len(s.pairs) == sampleRoom {
+		s.raise()
+		if hash > s.limit {
+			return
+		}
+		at = s.find(hash)
+	}
+	s.pairs = append(s.pairs, pair{hash, *source, *destination})
+	s.index.places[at] = uint16(len(s.pairs))
+}
+
+// find returns where the index has the pair of a hash, or would have it.
+func (s *Sample) find(hash uint64) uint64 {
+	at := s.index.first(hash)
+	for s.index.places[at] != 0 && s.pairs[s.index.places[at]-1].hash != hash {
+		at = s.index.next(at)
+	}
+	return at
+}
+
+// raise makes room for at least one pair.
+func (s *Sample) raise() {
+	for len(s.pairs) == sampleRoom {
+		s.setLevel(s.level + 1)
+		s.pairs = slices.DeleteFunc(s.pairs, func(p pair) bool { return p.hash > s.limit })
+	}
+	clear(s.index.places)
+	for i := range s.pairs {
+		s.index.places[s.find(s.pairs[i].hash)] = uint16(i + 1)
+	}
+}
+
+func (s *Sample) setLevel(level uint8) {
+	s.level, s.limit = level, math.MaxUint64>>level
+}
+
+// Reset empties the sample. It begins the next epoch at the level at which a third
+// of the room would have done for the last one.
+func (s *Sample) Reset() {
+	for n := len(s.pairs); s.level > 0 && n <= sampleRoom/3; n *= 2 {
+		s.setLevel(s.level - 1)
+	}
+	if len(s.pairs) > 0 {
+		clear(s.index.places)
+	}
+	s.pairs = s.pairs[:0]
+}
+
+// index says where in a list the element of a hash is: open addressing, half full
+// at most. 0 is a free place, other values are one more than the position.
+type index struct {
+	places []uint16
+	mask   uint64
+}
+
+// newIndex is for lists of at most so many elements, a power of two below 2^16.
+func newIndex(room int) index { return index{make([]uint16, 2*room), uint64(2*room - 1)} }
+
+// first returns the place to look at first. The low bits of a hash have nothing to
+// do with its level.
+func (x *index) first(hash uint64) uint64 { return hash & x.mask }
+
+func (x *index) next(at uint64) uint64 { return (at + 1) & x.mask }
