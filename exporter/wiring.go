@@ -97,6 +97,7 @@ type windows struct {
 	history     *window.History
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	peers       *window.Peers
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
 	boot        [16]byte
@@ -108,11 +109,13 @@ func newWindows(c *config.Config) *windows {
 		history:     window.NewHistory(historyConfig(c)),
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
+		peers:       window.NewPeers(c.TopK.K),
 	}
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
+		Peers:       w.peers.Top,
 		Start:       time.Now(),
 	})
 	return w
@@ -149,6 +152,7 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 		group.Go(func() {
 			w.collector.Add(e, drain)
 			w.cardinality.Add(e)
+			w.peers.Add(e)
 		})
 		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)

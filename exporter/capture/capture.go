@@ -312,5 +312,6 @@ func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 		Ladders:       books.Ladders,
 		Sketches:      books.Sketches,
 		LocalNetworks: c.devices.localNetworks(),
+		Pairs:         books.Pairs,
 	}
 }

@@ -24,7 +24,8 @@ type Config struct {
 	Attachments func() []capture.Attachment
 	Top         func() *window.Top // may return nil, for nothing yet
 	Cardinality func() []window.Estimate
-	Start       time.Time // of the process: since when the counters count
+	Peers       func() *window.TopPeers // may return nil, for nothing yet
+	Start       time.Time               // of the process: since when the counters count
 }
 
 // Collector is a prometheus.Collector. Its counters are all as of the end of the
@@ -78,6 +79,9 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		c.collectTop(m, top)
 	}
 	collectCardinality(m, c.config.Cardinality())
+	if peers := c.config.Peers(); peers != nil {
+		c.collectPeers(m, peers)
+	}
 	c.drain.Collect(to)
 }
 
@@ -162,9 +166,31 @@ func collectAddresses(m emitter, desc *prometheus.Desc, r *window.Ranking[[16]by
 }
 
 func collectRanking[K comparable](c *Collector, m emitter, of string, r *window.Ranking[K]) {
-	m.gauge(m.entries, float64(len(r.Entries)), of)
-	m.counter(m.admissions, r.Admissions, c.config.Start, of)
-	m.counter(m.evictions, r.Evictions, c.config.Start, of)
+	c.collectSeries(m, of, len(r.Entries), r.Admissions, r.Evictions)
+}
+
+// collectSeries says how many series a ranking has, and how many came and went.
+func (c *Collector) collectSeries(m emitter, of string, entries int, admissions, evictions uint64) {
+	m.gauge(m.entries, float64(entries), of)
+	m.counter(m.admissions, admissions, c.config.Start, of)
+	m.counter(m.evictions, evictions, c.config.Start, of)
+}
+
+func (c *Collector) collectPeers(m emitter, top *window.TopPeers) {
+	for _, r := range []struct {
+		of      string
+		desc    *prometheus.Desc
+		ranking *window.PeersRanking
+	}{
+		{"source_distinct_destinations", m.distinctDestinations, &top.Sources},
+		{"destination_distinct_sources", m.distinctSources, &top.Destinations},
+	} {
+		for _, e := range r.ranking.Entries {
+			m.gauge(r.desc, float64(e.Estimate()), netip.AddrFrom16(e.Address).Unmap().String())
+		}
+		c.collectSeries(m, r.of, len(r.ranking.Entries), r.ranking.Admissions, r.ranking.Evictions)
+	}
+	m.gauge(m.peersRatio, top.SampleRatio)
 }
 
 func collectCardinality(m emitter, estimates []window.Estimate) {

@@ -32,7 +32,8 @@ type descriptions struct {
 	flowBytes, flowPackets, sourceBytes, destinationBytes, serviceBytes *prometheus.Desc
 	entries, admissions, evictions                                      *prometheus.Desc
 
-	cardinality, cardinalityError *prometheus.Desc
+	cardinality, cardinalityError                     *prometheus.Desc
+	distinctDestinations, distinctSources, peersRatio *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -68,6 +69,13 @@ func newDescriptions() descriptions {
 		cardinality: gauge("cardinality", "Estimated number of distinct flows, sources and so on in a sliding window.", "of", "window"),
 		cardinalityError: gauge("cardinality_relative_error",
 			"Standard error of tma_cardinality, as a fraction of it.", "of"),
+
+		distinctDestinations: gauge("source_distinct_destinations",
+			"Estimated number of distinct destinations of a source in the last minute, for the sources with the most: a scanner, or a busy server.", "source"),
+		distinctSources: gauge("destination_distinct_sources",
+			"Estimated number of distinct sources of a destination in the last minute, for the destinations with the most: a victim of a flood, or a busy server.", "destination"),
+		peersRatio: gauge("distinct_peers_sample_ratio",
+			"Share of all pairs of addresses by which distinct peers are estimated. At 1 they are exact; below, a number n has a relative standard error of at most 1/sqrt(n*ratio) or 0.032, whichever is more."),
 	}
 }
 
@@ -78,6 +86,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.flowBytes, d.flowPackets, d.sourceBytes, d.destinationBytes, d.serviceBytes,
 		d.entries, d.admissions, d.evictions,
 		d.cardinality, d.cardinalityError,
+		d.distinctDestinations, d.distinctSources, d.peersRatio,
 	}
 	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted} {
 		descs = append(descs, p.packets, p.bytes)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // Epoch is what one host saw between Start and End.
@@ -28,6 +29,9 @@ type Epoch struct {
 	// LocalNetworks are the host's own addresses, and the networks behind its
 	// interfaces for which it answers.
 	LocalNetworks []netip.Prefix
+	// Pairs is a sample of who talked to whom, folded flows included; nil if there is
+	// none. It stays at the host: it isn't on the wire.
+	Pairs *pairs.Sample
 }
 
 // Count is a number of packets and of bytes, as on the wire.

@@ -11,6 +11,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // LedgerConfig sizes a Ledger.
@@ -51,13 +52,13 @@ type book struct {
 func NewLedger(c LedgerConfig) *Ledger {
 	l := &Ledger{table: newTable(c.Entries), forgotten: newForgotten(c.Entries), key: c.Key, ranks: make([]uint8, c.Points)}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
-	work := &workspace{}
+	work, seed := &workspace{}, pairs.NewSeed()
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
 			folded:     cms.New(c.SketchWidth),
 			duplicates: make([]epoch.Count, c.Points),
-			distinct:   newDistinct(c.Key),
+			distinct:   newDistinct(c.Key, seed),
 		}
 	}
 	return l
@@ -68,7 +69,7 @@ const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{})
 
 // Bytes is the memory of a ledger.
 func (c *LedgerConfig) Bytes() int {
-	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + c.Points*int(unsafe.Sizeof(epoch.Count{}))
+	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + pairs.SampleBytes + c.Points*int(unsafe.Sizeof(epoch.Count{}))
 	return c.Entries*EntryBytes + 2*half + c.LadderEntries*workspaceBytes
 }
 
@@ -175,6 +176,7 @@ type Books struct {
 	Ladders    []epoch.Ladder
 	Duplicates []epoch.Count // by point
 	Sketches   []epoch.Sketch
+	Pairs      *pairs.Sample
 }
 
 // Close ends the epoch of a half and empties it.
@@ -188,7 +190,7 @@ func (l *Ledger) Close(h Half) Books {
 		}
 	}
 	clear(l.table.marks[h])
-	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches()}
+	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches(), Pairs: b.distinct.pairs}
 }
 
 // Reset empties what Close handed out, before the half is used again.
