@@ -56,6 +56,7 @@ type Sample struct {
 	seed  Seed
 	limit uint64 // hashes up to this one have the level
 	level uint8
+	least uint8 // level to begin with
 	pairs []pair
 	index index
 }
@@ -117,11 +118,14 @@ func (s *Sample) setLevel(level uint8) {
 }
 
 // Reset empties the sample. It begins the next epoch at the level at which a third
-// of the room would have done for the last one.
+// of the room would have done for the last one, or at that of a window it was added
+// to.
 func (s *Sample) Reset() {
-	for n := len(s.pairs); s.level > 0 && n <= sampleRoom/3; n *= 2 {
-		s.setLevel(s.level - 1)
+	next := s.level
+	for n := len(s.pairs); next > 0 && n <= sampleRoom/3; n *= 2 {
+		next--
 	}
+	s.setLevel(max(next, s.least))
 	if len(s.pairs) > 0 {
 		clear(s.index.places)
 	}

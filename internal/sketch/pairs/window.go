@@ -66,31 +66,34 @@ type counted struct {
 	kept int // pairs, those below Level included
 }
 
-// level is from which level on pairs are kept. When it falls, pairs below have to
-// be gathered for a whole window until they count.
+// level is from which level on pairs are kept and, which may be more, from which on
+// they were kept throughout the window and count.
 type level struct {
-	kept, counts uint8         // kept is counts or less
-	changed      time.Duration // when it fell
+	kept, counts uint8
+	highest      uint8 // since turned
+	turned       time.Duration
 }
 
 func (l *level) raiseTo(level uint8) {
 	l.kept = max(l.kept, level)
-	l.counts = max(l.counts, l.kept)
+	l.missed(level)
 }
 
-// settle lets all that is kept count if it was gathered for long enough.
-func (l *level) settle(now, span time.Duration) {
-	if now-l.changed >= span {
-		l.counts = l.kept
-	}
+// missed notes that pairs below a level are missing.
+func (l *level) missed(below uint8) {
+	l.highest = max(l.highest, below)
+	l.counts = max(l.counts, below)
 }
 
-// fall falls by some levels, if the last time was long enough ago.
-func (l *level) fall(by uint8, now, span time.Duration) {
-	if l.kept > 0 && now-l.changed >= span {
-		l.kept -= min(by, l.kept)
-		l.changed = now
+// turn lets what was kept throughout the last window count and lowers the level by
+// so much, if a window has passed since it did so last.
+func (l *level) turn(fall uint8, now, span time.Duration) {
+	if now-l.turned < span {
+		return
 	}
+	l.counts, l.turned = l.highest, now
+	l.kept -= min(fall, l.kept)
+	l.highest = l.kept
 }
 
 // NewWindow returns an empty window of a length.
@@ -107,10 +110,12 @@ func NewWindow(span time.Duration) *Window {
 }
 
 // Add moves the window on by an epoch's length and merges its sample, of which it
-// keeps nothing. All samples must have the same seed.
+// keeps nothing. The sample begins its next epoch at the window's level: what is
+// below would be taken for nothing. All samples must have the same seed.
 func (w *Window) Add(s *Sample, length time.Duration) {
 	w.now += length
-	w.all.raiseTo(s.level)
+	w.all.missed(s.level)
+	defer func() { s.least = w.all.kept }()
 	for i := range s.pairs {
 		w.add(&s.pairs[i])
 	}
@@ -197,16 +202,8 @@ func (w *Window) Level() uint8 { return w.all.counts }
 // Sweep takes out what is too old, and adapts levels to what is left. It is to be
 // called every second or so.
 func (w *Window) Sweep() {
-	w.all.settle(w.now, w.span)
-	for _, crowded := range w.crowded {
-		for _, l := range crowded {
-			l.settle(w.now, w.span)
-		}
-	}
 	w.sweep()
-	if n := len(w.pairs); n <= windowRoom/4 {
-		w.all.fall(doublings(windowRoom/2, max(1, n)), w.now, w.span)
-	}
+	w.all.turn(doublings(windowRoom/2, max(1, min(windowRoom/2, len(w.pairs)))), w.now, w.span)
 }
 
 func (w *Window) sweep() {
@@ -292,10 +289,8 @@ func (w *Window) thin(d flow.Dimension) {
 		if place := w.groups.places[w.findGroup(&address)]; place != 0 {
 			kept = w.spreads[place-1].kept
 		}
-		if l.counts <= w.all.kept {
+		if l.turn(doublings(enough/2, max(1, min(enough/2, kept))), w.now, w.span); l.counts <= w.all.kept {
 			delete(w.crowded[d], address)
-		} else if kept < enough/4 {
-			l.fall(doublings(enough/2, max(1, kept)), w.now, w.span)
 		}
 	}
 }
@@ -304,7 +299,7 @@ func (w *Window) thin(d flow.Dimension) {
 func (w *Window) raise(d flow.Dimension, s *counted) {
 	l, ok := w.crowded[d][s.Address]
 	if !ok {
-		l = &level{changed: w.now}
+		l = &level{turned: w.now}
 		w.crowded[d][s.Address] = l
 	}
 	l.raiseTo(max(l.kept, w.all.kept) + doublings(s.kept, enough) + 1)
