@@ -97,6 +97,7 @@ type windows struct {
 	history     *window.History
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	entropy     *window.Entropy
 	peers       *window.Peers
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
@@ -109,12 +110,14 @@ func newWindows(c *config.Config) *windows {
 		history:     window.NewHistory(historyConfig(c)),
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
+		entropy:     window.NewEntropy(),
 		peers:       window.NewPeers(c.TopK.K),
 	}
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
+		Entropy:     w.entropy.Ratios,
 		Peers:       w.peers.Top,
 		Start:       time.Now(),
 	})
@@ -152,6 +155,7 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 		group.Go(func() {
 			w.collector.Add(e, drain)
 			w.cardinality.Add(e)
+			w.entropy.Add(e)
 			w.peers.Add(e)
 		})
 		if err := w.keep(e); err != nil {

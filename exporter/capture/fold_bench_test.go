@@ -133,7 +133,8 @@ func processTime(b *testing.B) time.Duration {
 // newSink is all that takes epochs in an exporter.
 func newSink(b *testing.B) func(*epoch.Epoch, time.Duration) {
 	history := window.NewHistory(window.HistoryConfig{Flows: 1000, Retention: 2 * time.Minute, MaxBytes: 16 << 20})
-	topk, cardinality, peers := window.NewTopK(20, 15*time.Second), window.NewCardinality(), window.NewPeers(20)
+	topk, cardinality := window.NewTopK(20, 15*time.Second), window.NewCardinality()
+	entropy, peers := window.NewEntropy(), window.NewPeers(20)
 	metrics := collector.New(collector.Config{Start: time.Now()})
 	return func(e *epoch.Epoch, drain time.Duration) {
 		if err := history.Add(e); err != nil {
@@ -142,6 +143,7 @@ func newSink(b *testing.B) func(*epoch.Epoch, time.Duration) {
 		metrics.Add(e, drain)
 		topk.Add(e, history.Trimmed())
 		cardinality.Add(e)
+		entropy.Add(e)
 		peers.Add(e)
 	}
 }

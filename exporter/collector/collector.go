@@ -24,6 +24,7 @@ type Config struct {
 	Attachments func() []capture.Attachment
 	Top         func() *window.Top // may return nil, for nothing yet
 	Cardinality func() []window.Estimate
+	Entropy     func([]window.Estimate) []window.EntropyRatio
 	Peers       func() *window.TopPeers // may return nil, for nothing yet
 	Start       time.Time               // of the process: since when the counters count
 }
@@ -78,7 +79,11 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	if top := c.config.Top(); top != nil {
 		c.collectTop(m, top)
 	}
-	collectCardinality(m, c.config.Cardinality())
+	estimates := c.config.Cardinality()
+	collectCardinality(m, estimates)
+	for _, r := range c.config.Entropy(estimates) {
+		m.gauge(m.entropy, r.Value, r.Of, model.Duration(r.Window).String())
+	}
 	if peers := c.config.Peers(); peers != nil {
 		c.collectPeers(m, peers)
 	}

@@ -31,6 +31,7 @@ type exporter struct {
 	registry    *prometheus.Registry
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	entropy     *window.Entropy
 	peers       *window.Peers
 }
 
@@ -39,12 +40,14 @@ func newExporter(attachments ...capture.Attachment) *exporter {
 		registry:    prometheus.NewPedanticRegistry(),
 		topk:        window.NewTopK(2, time.Second),
 		cardinality: window.NewCardinality(),
+		entropy:     window.NewEntropy(),
 		peers:       window.NewPeers(2),
 	}
 	x.Collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return attachments },
 		Top:         x.topk.Top,
 		Cardinality: x.cardinality.Estimates,
+		Entropy:     x.entropy.Ratios,
 		Peers:       x.peers.Top,
 		Start:       start,
 	})
@@ -56,12 +59,22 @@ func (x *exporter) add(e *epoch.Epoch) {
 	x.Collector.Add(e, 3*time.Millisecond)
 	x.topk.Add(e, e)
 	x.cardinality.Add(e)
+	x.entropy.Add(e)
 	x.peers.Add(e)
 }
 
 func addr(s string) [16]byte { return netip.MustParseAddr(s).As16() }
 
 func count(packets, bytes uint64) epoch.Count { return epoch.Count{Packets: packets, Bytes: bytes} }
+
+// sketchOf has so many items.
+func sketchOf(n uint64) *hll.Sketch {
+	s := new(hll.Sketch)
+	for i := range n {
+		s.Insert(i<<50 + 1<<40)
+	}
+	return s
+}
 
 // pairsOf samples who talks to whom.
 func pairsOf(flows []epoch.Flow) *pairs.Sample {
@@ -99,7 +112,10 @@ func testEpoch(sequence int) *epoch.Epoch {
 			}},
 			{Dimension: flow.Destination, Entries: []epoch.Prefix{{Prefix: netip.MustParsePrefix("10.0.0.9/32"), Count: folded}}},
 		},
-		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}},
+		Sketches: []epoch.Sketch{
+			{Of: epoch.OfFlows, HLL: new(hll.Sketch)},
+			{Of: epoch.OfSources, HLL: sketchOf(3)}, {Of: epoch.OfDestinations, HLL: sketchOf(3)},
+		},
 	}
 	e.Pairs = pairsOf(e.Flows)
 	return e

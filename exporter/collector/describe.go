@@ -32,7 +32,7 @@ type descriptions struct {
 	flowBytes, flowPackets, sourceBytes, destinationBytes, serviceBytes *prometheus.Desc
 	entries, admissions, evictions                                      *prometheus.Desc
 
-	cardinality, cardinalityError                     *prometheus.Desc
+	cardinality, cardinalityError, entropy            *prometheus.Desc
 	distinctDestinations, distinctSources, peersRatio *prometheus.Desc
 }
 
@@ -69,6 +69,9 @@ func newDescriptions() descriptions {
 		cardinality: gauge("cardinality", "Estimated number of distinct flows, sources and so on in a sliding window.", "of", "window"),
 		cardinalityError: gauge("cardinality_relative_error",
 			"Standard error of tma_cardinality, as a fraction of it.", "of"),
+		entropy: gauge("entropy_ratio",
+			"Entropy of the packets' sources or destinations in a sliding window, divided by the logarithm of their number: 1 if all have equally many packets, 0 if one has all.",
+			"of", "window"),
 
 		distinctDestinations: gauge("source_distinct_destinations",
 			"Estimated number of distinct destinations of a source in the last minute, for the sources with the most: a scanner, or a busy server.", "source"),
@@ -85,7 +88,7 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.epochs, d.attached,
 		d.flowBytes, d.flowPackets, d.sourceBytes, d.destinationBytes, d.serviceBytes,
 		d.entries, d.admissions, d.evictions,
-		d.cardinality, d.cardinalityError,
+		d.cardinality, d.cardinalityError, d.entropy,
 		d.distinctDestinations, d.distinctSources, d.peersRatio,
 	}
 	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted} {

@@ -1,6 +1,7 @@
 // Package window keeps what the exporter shows of the last seconds and minutes:
-// the epochs themselves (History), the top talkers (TopK), the numbers of
-// distinct things (Cardinality) and who has the most distinct peers (Peers).
+// the epochs themselves (History), the top talkers (TopK), the numbers of distinct
+// things (Cardinality), how evenly packets are spread over addresses (Entropy) and
+// who has the most distinct peers (Peers).
 //
 // Each component is fed by Add with every epoch, in order and by one goroutine,
 // and copies what it keeps. Readers run beside it and never delay it for longer

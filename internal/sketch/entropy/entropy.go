@@ -5,16 +5,17 @@
 //
 // over keys with n packets each, T in all.
 //
-// Large keys and small ones are told apart. All packets are counted in a histogram
-// of hashed keys, in which a large key stands out from its bucket's mean. Of the
+// Large keys and small ones are told apart. Packets are counted in a histogram
+// of hashed keys, in which a large key stands out from its bucket's mean; less large
+// ones do so in histograms of a quarter of the keys, a sixteenth and a 64th. Of the
 // small ones a bottom-k sample is kept (Cohen and Kaplan, "Summarizing data using
 // bottom-k sketches", 2007): the keys with the smallest hashes, with exact counts.
 // What log2 n is on the average over the sample's packets, it is taken to be over
 // all packets of small keys. As long as there are no more keys than the sample has
 // room for, the entropy is exact.
 //
-// With a sample of 1,024 the estimate of H/log2(keys) is off by 0.01 or less for
-// uniform and Zipf distributions of 100,000 keys; the tests bound it by 0.03.
+// Measured, H/log2(keys) has a root mean square error of at most 0.012 for
+// uniform and Zipf distributions of 100,000 keys; the tests bound it by 0.025.
 //
 // Keys come in as 64-bit hashes, whose seed must be secret, or else keys can be
 // crafted that collide. Sketches whose keys were hashed alike merge: buckets and
@@ -25,6 +26,7 @@ package entropy
 import (
 	"cmp"
 	"math"
+	"math/bits"
 	"slices"
 )
 
@@ -70,6 +72,10 @@ func (s *Sketch) AddHidden(packets uint64) { s.hidden += packets }
 
 // lastOf returns the greatest hash of the keys that a histogram counts.
 func lastOf(histogram int) uint64 { return math.MaxUint64 >> (2 * histogram) }
+
+// histogramOf returns the last histogram that counts a key. It is put into that one
+// alone: what the others lack is added when they are read.
+func histogramOf(hash uint64) int { return min(bits.LeadingZeros64(hash)/2, histograms-1) }
 
 // bucketOf has nothing to do with the order of hashes.
 func bucketOf(hash uint64) uint64 { return hash % buckets }
@@ -141,20 +147,25 @@ func NewAccumulator() *Accumulator {
 	return &Accumulator{limit: math.MaxUint64, keys: make([]keyCount, 0, accumulatorRoom)}
 }
 
-// Reset empties the accumulator.
+// Reset empties the accumulator. It begins the next epoch with a limit up to which
+// there would have been twice the sample in the last one, so that it seldom has to
+// look which keys are the smallest.
 func (a *Accumulator) Reset() {
 	if len(a.keys) > 0 {
 		clear(a.places[:])
 	}
 	clear(a.counts[:])
-	a.keys, a.limit, a.hidden = a.keys[:0], math.MaxUint64, 0
+	a.keys, a.hidden = a.keys[:0], 0
+	if a.limit <= math.MaxUint64/2 {
+		a.limit *= 2
+	} else {
+		a.limit = math.MaxUint64
+	}
 }
 
 // Add counts packets of a key.
 func (a *Accumulator) Add(hash, packets uint64) {
-	for h := 0; h < histograms && hash <= lastOf(h); h++ {
-		a.counts[h][bucketOf(hash)] += packets
-	}
+	a.counts[histogramOf(hash)][bucketOf(hash)] += packets
 	if hash <= a.limit {
 		a.addKey(hash, packets)
 	}

@@ -36,6 +36,11 @@ func (u *Union) Set(sketches iter.Seq[*Sketch]) {
 		u.spare = mergeSorted(u.spare[:0], u.sample, s.sample)
 		u.sample, u.spare = u.spare, u.sample
 	}
+	for h := histograms - 2; h >= 0; h-- {
+		for i, n := range u.counts[h+1] {
+			u.counts[h][i] += n
+		}
+	}
 	for _, n := range u.counts[0] {
 		u.total += n
 	}
@@ -105,8 +110,8 @@ func logsOf(keys []keyCount) (sum float64) {
 }
 
 // outlier is by how many standard deviations a bucket stands out that has a large
-// key. One bucket in millions does by chance.
-const outlier = 6
+// key. Few buckets do by chance, though a few small keys together skew them.
+const outlier = 5
 
 // background returns what a histogram's bucket has of small keys on the average, and
 // how large a key must be to stand out.
