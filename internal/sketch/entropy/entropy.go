@@ -39,9 +39,6 @@ const (
 	sampleRoom = 1024
 )
 
-// Bytes is the memory of a Sketch.
-const Bytes = 4*histograms*buckets + 16*sampleRoom
-
 // keyCount is a key of a sample.
 type keyCount struct {
 	hash    uint64

@@ -150,7 +150,7 @@ func BenchmarkError(b *testing.B) {
 		b.Run(d.name, func(b *testing.B) {
 			var exact, rms, bias, worst float64
 			for b.Loop() {
-				exact, rms, bias, worst = deviation(d, 100)
+				exact, rms, bias, worst = deviation(d, 40)
 			}
 			b.ReportMetric(0, "ns/op")
 			b.ReportMetric(exact, "ratio")

@@ -6,8 +6,12 @@ import (
 	"slices"
 )
 
+// unionRoom is the number of keys in the sample of a Union: more than in a sketch's,
+// for sketches of which each has other keys.
+const unionRoom = 4 * sampleRoom
+
 // Union is what several sketches have together, for estimates. It is used again and
-// again: NewUnion's memory is all that it takes.
+// again, in the same memory.
 type Union struct {
 	counts [histograms][buckets]float64
 	sample []keyCount
@@ -19,7 +23,9 @@ type Union struct {
 }
 
 // NewUnion returns an empty union.
-func NewUnion() *Union { return &Union{} }
+func NewUnion() *Union {
+	return &Union{sample: make([]keyCount, 0, unionRoom+sampleRoom), spare: make([]keyCount, 0, unionRoom+sampleRoom)}
+}
 
 // Set makes it the union of these sketches, which it doesn't keep.
 func (u *Union) Set(sketches iter.Seq[*Sketch]) {
@@ -33,8 +39,7 @@ func (u *Union) Set(sketches iter.Seq[*Sketch]) {
 		}
 		u.hidden += float64(s.hidden)
 		u.limit = min(u.limit, s.limit)
-		u.spare = mergeSorted(u.spare[:0], u.sample, s.sample)
-		u.sample, u.spare = u.spare, u.sample
+		u.merge(s.sample)
 	}
 	for h := histograms - 2; h >= 0; h-- {
 		for i, n := range u.counts[h+1] {
@@ -45,6 +50,16 @@ func (u *Union) Set(sketches iter.Seq[*Sketch]) {
 		u.total += n
 	}
 	u.sample = slices.DeleteFunc(u.sample, func(k keyCount) bool { return k.hash > u.limit })
+}
+
+// merge adds a sample.
+func (u *Union) merge(sample []keyCount) {
+	u.spare = mergeSorted(u.spare[:0], u.sample, sample)
+	u.sample, u.spare = u.spare, u.sample
+	if len(u.sample) > unionRoom {
+		u.limit = min(u.limit, u.sample[unionRoom].hash-1)
+		u.sample = u.sample[:unionRoom]
+	}
 }
 
 // Ratio returns the entropy divided by the greatest one that so many distinct keys

@@ -254,7 +254,7 @@ func TestRecall(t *testing.T) {
 }
 
 func BenchmarkRecall(b *testing.B) {
-	for _, flood := range []int{0, 1_000_000, 10_000_000} {
+	for _, flood := range []int{0, 1_000_000} {
 		b.Run(fmt.Sprintf("flood of %d", flood), func(b *testing.B) {
 			var sum float64
 			for b.Loop() {

@@ -19,13 +19,10 @@ const (
 	enough = 2048
 )
 
-// WindowBytes is the memory of a Window but for its few crowded addresses.
-const WindowBytes = windowRoom * (48 + 32 + 2*2*2)
-
 // Spread says with how many distinct peers an address talks.
 type Spread struct {
 	Address [16]byte
-	Sampled int   // pairs, of which each
+	Sampled int32 // pairs, of which each
 	Level   uint8 // stands for 2^Level
 }
 
@@ -63,7 +60,7 @@ type seenPair struct {
 // counted is an address with what is kept of it.
 type counted struct {
 	Spread
-	kept int // pairs, those below Level included
+	kept int32 // pairs, those below Level included
 }
 
 // level is from which level on pairs are kept and, which may be more, from which on
@@ -203,7 +200,7 @@ func (w *Window) Level() uint8 { return w.all.counts }
 // called every second or so.
 func (w *Window) Sweep() {
 	w.sweep()
-	w.all.turn(doublings(windowRoom/2, max(1, min(windowRoom/2, len(w.pairs)))), w.now, w.span)
+	w.all.turn(doublings(windowRoom/2, int32(max(1, min(windowRoom/2, len(w.pairs))))), w.now, w.span)
 }
 
 func (w *Window) sweep() {
@@ -285,7 +282,7 @@ func (w *Window) thin(d flow.Dimension) {
 		}
 	}
 	for address, l := range w.crowded[d] {
-		kept := 0
+		kept := int32(0)
 		if place := w.groups.places[w.findGroup(&address)]; place != 0 {
 			kept = w.spreads[place-1].kept
 		}
@@ -306,4 +303,4 @@ func (w *Window) raise(d flow.Dimension, s *counted) {
 }
 
 // doublings is how often b may be doubled until it is a.
-func doublings(a, b int) uint8 { return uint8(bits.Len(uint(a/b)) - 1) }
+func doublings(a, b int32) uint8 { return uint8(bits.Len(uint(a/b)) - 1) }
