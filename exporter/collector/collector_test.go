@@ -81,7 +81,9 @@ func pairsOf(flows []epoch.Flow) *pairs.Sample {
 	s := pairs.NewSample(pairs.Seed{1, 2})
 	for i := range flows {
 		k := &flows[i].Key
-		s.Insert(siphash.Key{}.Sum(k.Source[:]), siphash.Key{}.Sum(k.Destination[:]), &k.Source, &k.Destination)
+		if hash, ok := s.Samples(siphash.Key{}.Sum(k.Source[:]), siphash.Key{}.Sum(k.Destination[:])); ok {
+			s.Add(hash, k)
+		}
 	}
 	return s
 }

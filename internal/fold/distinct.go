@@ -38,7 +38,9 @@ func (d *distinct) insert(k *flow.Key) {
 	source, destination := d.key.Sum16(words[0], words[1]), d.key.Sum16(words[2], words[3])
 	d.sources.Insert(source)
 	d.destinations.Insert(destination)
-	d.pairs.Insert(source, destination, &k.Source, &k.Destination)
+	if hash, ok := d.pairs.Samples(source, destination); ok {
+		d.pairs.Add(hash, k)
+	}
 	d.ports.Insert(d.key.Sum4(port))
 }
 

@@ -33,8 +33,10 @@ var key = siphash.NewKey([16]byte{1, 2, 3})
 
 func insert(s *Sample, talks []talk) {
 	for _, t := range talks {
-		source, destination := address(t.source), address(t.destination)
-		s.Insert(key.Sum(source[:]), key.Sum(destination[:]), &source, &destination)
+		k := flow.Key{Source: address(t.source), Destination: address(t.destination)}
+		if hash, ok := s.Samples(key.Sum(k.Source[:]), key.Sum(k.Destination[:])); ok {
+			s.Add(hash, &k)
+		}
 	}
 }
 
@@ -431,9 +433,11 @@ func BenchmarkInsert(b *testing.B) {
 				hashes[i] = r.Uint64()
 			}
 			s, n := NewSample(NewSeed()), uint32(0)
-			var source, destination [16]byte
+			var k flow.Key
 			for b.Loop() {
-				s.Insert(hashes[n&(1<<20-1)], hashes[(n*7+3)%destinations&(1<<20-1)], &source, &destination)
+				if hash, ok := s.Samples(hashes[n&(1<<20-1)], hashes[(n*7+3)%destinations&(1<<20-1)]); ok {
+					s.Add(hash, &k)
+				}
 				if n++; n%250_000 == 0 {
 					s.Reset()
 				}

@@ -27,6 +27,8 @@ import (
 	"math/bits"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // sampleRoom is how many pairs a Sample keeps at most.
@@ -66,17 +68,17 @@ func NewSample(seed Seed) *Sample {
 	return &Sample{seed: seed, limit: math.MaxUint64, pairs: make([]pair, 0, sampleRoom), index: newIndex(sampleRoom)}
 }
 
-// Insert takes a pair by a keyed hash of each address; taking it again changes
-// nothing. All but few pairs cost no more than a multiplication, where there are
-// many.
-func (s *Sample) Insert(sourceHash, destinationHash uint64, source, destination *[16]byte) {
-	high, low := bits.Mul64(sourceHash^s.seed[0], destinationHash^s.seed[1])
-	if high^low <= s.limit {
-		s.add(high^low, source, destination)
-	}
+// Samples returns the hash of a pair, given a keyed hash of each address, and whether
+// it is to be added. It is small enough to become part of its caller: where there are
+// many pairs all but few cost no more than this.
+func (s *Sample) Samples(source, destination uint64) (hash uint64, ok bool) {
+	high, low := bits.Mul64(source^s.seed[0], destination^s.seed[1])
+	return high ^ low, high^low <= s.limit
 }
 
-func (s *Sample) add(hash uint64, source, destination *[16]byte) {
+// Add takes the pair of a flow's addresses by its hash; taking it again changes
+// nothing.
+func (s *Sample) Add(hash uint64, k *flow.Key) {
 	at := s.find(hash)
 	if s.index.places[at] != 0 {
 		return
@@ -88,7 +90,7 @@ func (s *Sample) add(hash uint64, source, destination *[16]byte) {
 		}
 		at = s.find(hash)
 	}
-	s.pairs = append(s.pairs, pair{hash, *source, *destination})
+	s.pairs = append(s.pairs, pair{hash, k.Source, k.Destination})
 	s.index.places[at] = uint16(len(s.pairs))
 }
 
