@@ -67,9 +67,10 @@ func NewLedger(c LedgerConfig) *Ledger {
 // EntryBytes is the memory that one of LedgerConfig's Entries takes.
 const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{}))
 
-// Bytes is the memory of a ledger.
+// Bytes is the memory of a ledger but for its samples of pairs, which belong to the
+// exporter's windows: 1.4 MiB, more than a small budget has room for.
 func (c *LedgerConfig) Bytes() int {
-	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + pairs.SampleBytes + c.Points*int(unsafe.Sizeof(epoch.Count{}))
+	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + c.Points*int(unsafe.Sizeof(epoch.Count{}))
 	return c.Entries*EntryBytes + 2*half + c.LadderEntries*workspaceBytes
 }
 

@@ -31,11 +31,8 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
-// sampleRoom is how many pairs a Sample keeps at most.
+// sampleRoom is how many pairs a Sample keeps at most, in 704 KiB.
 const sampleRoom = 1 << 14
-
-// SampleBytes is the memory of a Sample.
-const SampleBytes = sampleRoom*40 + 2*2*sampleRoom
 
 // Seed decides which pairs are sampled. It is a secret.
 type Seed [2]uint64

@@ -112,10 +112,10 @@ func NewWindow(span time.Duration) *Window {
 func (w *Window) Add(s *Sample, length time.Duration) {
 	w.now += length
 	w.all.missed(s.level)
-	defer func() { s.least = w.all.kept }()
 	for i := range s.pairs {
 		w.add(&s.pairs[i])
 	}
+	s.least = w.all.kept
 }
 
 func (w *Window) add(p *pair) {
