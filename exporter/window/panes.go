@@ -11,19 +11,19 @@ import (
 type panes[S any] struct {
 	length time.Duration // of a pane
 	newest int64         // number of the newest pane
-	ring   []pane[S]
+	ring   []numberedPane[S]
 }
 
-type pane[S any] struct {
+type numberedPane[S any] struct {
 	number int64 // which pane this place holds; another one's sketch is stale
 	sketch S
 }
 
 // newPanes returns a window of so many panes with these sketches.
 func newPanes[S any](window time.Duration, count int, sketch func() S) panes[S] {
-	p := panes[S]{length: window / time.Duration(count), ring: make([]pane[S], count)}
+	p := panes[S]{length: window / time.Duration(count), ring: make([]numberedPane[S], count)}
 	for i := range p.ring {
-		p.ring[i] = pane[S]{-1, sketch()}
+		p.ring[i] = numberedPane[S]{-1, sketch()}
 	}
 	return p
 }

@@ -77,8 +77,8 @@ func histogramOf(hash uint64) int { return min(bits.LeadingZeros64(hash)/2, hist
 // bucketOf has nothing to do with the order of hashes.
 func bucketOf(hash uint64) uint64 { return hash % buckets }
 
-// Add counts packets of keys, which may come in several counts each. It uses the
-// accumulator, whatever that held.
+// Add adds an epoch's packets. Of the accumulator's keys the sample's remain; it is to
+// be reset before it is used again.
 func (s *Sketch) Add(a *Accumulator) {
 	for h := range a.counts {
 		for i, n := range a.counts[h] {

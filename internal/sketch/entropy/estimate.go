@@ -1,6 +1,7 @@
 package entropy
 
 import (
+	"cmp"
 	"iter"
 	"math"
 	"slices"
@@ -173,15 +174,15 @@ func (u *Union) hiddenLogs(distinct float64) float64 {
 	known := float64(len(u.sample)) / (float64(u.limit) / math.MaxUint64)
 	keys := max(1, distinct-known)
 	if len(u.sample) > 0 {
-		keys = max(keys, u.hidden/u.meanSampled())
+		keys = max(keys, u.hidden/u.medianSampled())
 	}
 	return u.hidden * math.Log2(max(1, u.hidden/keys))
 }
 
-// meanSampled returns how many packets a key of the sample has: its median, which
-// large keys don't move.
-func (u *Union) meanSampled() float64 {
+// medianSampled returns how many packets a key of the sample has. Large keys don't
+// move the median.
+func (u *Union) medianSampled() float64 {
 	u.spare = append(u.spare[:0], u.sample...)
-	slices.SortFunc(u.spare, func(a, b keyCount) int { return int(a.packets) - int(b.packets) })
+	slices.SortFunc(u.spare, func(a, b keyCount) int { return cmp.Compare(a.packets, b.packets) })
 	return float64(u.spare[len(u.spare)/2].packets)
 }
