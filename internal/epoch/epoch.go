@@ -15,6 +15,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // Epoch is what one host saw between Start and End.
@@ -39,6 +40,9 @@ type Epoch struct {
 	// FoldedFlows isn't sent. It belongs to the ledger that closed the epoch and is
 	// valid as long as that says; nil if there is none.
 	FoldedFlows *FoldedFlows
+	// Pairs is a sample of who talked to whom, folded flows included; nil if there is
+	// none. It stays at the host: it isn't on the wire.
+	Pairs *pairs.Sample
 }
 
 // FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of

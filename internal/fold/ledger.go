@@ -12,6 +12,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // LedgerConfig sizes a Ledger.
@@ -69,12 +70,13 @@ func NewLedger(c LedgerConfig) *Ledger {
 	}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
 	work, seed := &workspace{}, flow.NewHashSeed()
+	pairSeed := pairs.NewSeed()
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
 			folded:     epoch.FoldedFlows{Sketch: cms.New(c.SketchWidth), Seed: seed},
 			duplicates: make([]epoch.Count, c.Points),
-			distinct:   newDistinct(c.Key),
+			distinct:   newDistinct(c.Key, pairSeed),
 		}
 	}
 	return l
@@ -83,7 +85,8 @@ func NewLedger(c LedgerConfig) *Ledger {
 // EntryBytes is the memory that one of LedgerConfig's Entries takes.
 const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{}))
 
-// Bytes is the memory of a ledger.
+// Bytes is the memory of a ledger but for its samples of pairs, which belong to the
+// exporter's windows: 1.4 MiB, more than a small budget has room for.
 func (c *LedgerConfig) Bytes() int {
 	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + c.Points*int(unsafe.Sizeof(epoch.Count{}))
 	return c.Entries*EntryBytes + 2*half + c.LadderEntries*workspaceBytes
@@ -186,6 +189,7 @@ type Books struct {
 	Folded     *epoch.FoldedFlows
 	Doubtful   epoch.Count // see epoch.Epoch
 	Hidden     epoch.Count // likewise
+	Pairs      *pairs.Sample
 }
 
 // Close ends the epoch of a half and empties it.
@@ -205,6 +209,7 @@ func (l *Ledger) Close(h Half) Books {
 	books := Books{
 		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates,
 		Sketches: b.distinct.sketches(), Folded: &b.folded, Hidden: b.hidden,
+		Pairs: b.distinct.pairs,
 	}
 	l.doubt(b, &books)
 	return books
