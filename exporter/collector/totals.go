@@ -57,13 +57,12 @@ func (t *totals) add(e *epoch.Epoch) {
 	for i := range e.Devices {
 		t.addDevice(e, &e.Devices[i])
 	}
-	for i := range e.Flows {
-		t.flows.Add(e.Flows[i].Count)
-	}
+	flows := e.Counted()
+	t.flows.Add(flows)
 	for i := range e.Ladders {
 		t.addLadder(&e.Ladders[i])
 	}
-	t.unaccounted.Add(unaccounted(e))
+	t.unaccounted.Add(unaccounted(e, flows))
 	maps.DeleteFunc(t.devices, func(_ deviceKey, d *deviceTotals) bool { return e.End.Sub(d.seen) > goneAfter })
 }
 
@@ -100,11 +99,11 @@ func (t *totals) addLadder(l *epoch.Ladder) {
 }
 
 // unaccounted is by how much the two sides of an epoch differ, in the dimension
-// where it is more, whichever side is greater.
-func unaccounted(e *epoch.Epoch) epoch.Count {
+// where it is more, whichever side is greater. Its flows are summed up already.
+func unaccounted(e *epoch.Epoch, flows epoch.Count) epoch.Count {
 	var most epoch.Count
 	for _, dimension := range flow.Dimensions {
-		left := e.Unaccounted(dimension)
+		left := e.UnaccountedBeside(flows, dimension)
 		most.Packets = max(most.Packets, magnitude(left.Packets))
 		most.Bytes = max(most.Bytes, magnitude(left.Bytes))
 	}

@@ -43,6 +43,7 @@ type Ledger struct {
 type book struct {
 	ladders    *Ladders
 	folded     *cms.Sketch   // bytes of folded flows, by identity
+	foldedTags tagFilter     // which flows these may be
 	duplicates []epoch.Count // by point
 	distinct   distinct
 }
@@ -56,6 +57,7 @@ func NewLedger(c LedgerConfig) *Ledger {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
 			folded:     cms.New(c.SketchWidth),
+			foldedTags: newTagFilter(len(l.table.lines)),
 			duplicates: make([]epoch.Count, c.Points),
 			distinct:   newDistinct(c.Key),
 		}
@@ -64,7 +66,7 @@ func NewLedger(c LedgerConfig) *Ledger {
 }
 
 // EntryBytes is the memory that one of LedgerConfig's Entries takes.
-const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{}))
+const EntryBytes = entryBytes + forgottenBytes + 2*tagFilterBytes/tableWays + int(unsafe.Sizeof(epoch.Flow{}))
 
 // Bytes is the memory of a ledger.
 func (c *LedgerConfig) Bytes() int {
@@ -77,6 +79,9 @@ func (c *LedgerConfig) Bytes() int {
 func (l *Ledger) Free() {
 	freeArray(l.flows)
 	l.flows = nil
+	for h := range l.books {
+		freeArray(l.books[h].foldedTags)
+	}
 	l.table.free()
 	l.forgotten.free()
 }
@@ -106,9 +111,11 @@ func (l *Ledger) Add(h Half, r *Record) {
 	set, tag := l.table.find(r.Hash), tagOf(r.Hash)
 	l.table.mark(set, h)
 	line := &l.table.lines[set]
-	e, way := l.table.lookup(set, tag, r)
+	e, way, similar := l.table.lookup(set, tag, r)
 	if e == nil {
-		l.noteForwarding(set, tag)
+		if similar {
+			l.noteForwarding()
+		}
 		if way = line.least(); line.weights[way]&weightActive != 0 {
 			l.foldWay(set, way)
 		}
@@ -140,10 +147,9 @@ const forwardingEpochs = 1200
 
 // noteForwarding notes that a flow which comes to a set is already there at
 // another point, as its tag says.
-func (l *Ledger) noteForwarding(set int, tag uint32) {
-	if l.table.lines[set].match(tag) != 0 {
-		l.forwarding = l.epoch + forwardingEpochs
-	}
+func (l *Ledger) noteForwarding() {
+	l.table.shared = true
+	l.forwarding = l.epoch + forwardingEpochs
 }
 
 // forwards says whether points of the host have shared flows lately. Where none
@@ -195,7 +201,10 @@ func (l *Ledger) Close(h Half) Books {
 func (l *Ledger) Reset(h Half) {
 	b := &l.books[h]
 	b.ladders.Reset()
-	b.folded.Reset()
+	if b.folded.Total() != 0 {
+		b.folded.Reset()
+		clear(b.foldedTags)
+	}
 	b.distinct.reset()
 	clear(b.duplicates)
 }
@@ -222,7 +231,7 @@ func (l *Ledger) closeFlow(set, way int, h Half) {
 	}
 	l.insertLate(b, e)
 	f := epoch.Flow{Key: e.Key, Direction: directionOf(point), Count: c}
-	if b.folded.Total() != 0 {
+	if b.foldedTags.has(set, l.table.lines[set].tags[way]) {
 		f.Error = b.folded.Estimate(id)
 	}
 	l.flows = append(l.flows, f)
@@ -241,6 +250,7 @@ func (l *Ledger) foldWay(set, way int) {
 			b := &l.books[h]
 			l.insertLate(b, &victim)
 			b.folded.Add(id, c.Bytes)
+			b.foldedTags.add(set, l.table.lines[set].tags[way])
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c)
 		}
 	}

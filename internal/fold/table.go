@@ -99,6 +99,9 @@ type table struct {
 	// By half, a bit for each set that has traffic: closing an epoch of a quiet
 	// host costs little however large the table is.
 	marks [2][]uint64
+	// shared says whether two entries of a flow have ever been in the table. On
+	// hosts that don't forward there are none, and nothing has to look for them.
+	shared bool
 }
 
 // entryBytes is the memory that an entry takes in the table.
@@ -144,19 +147,25 @@ func identity(set int, tag uint32) uint64 {
 // mark notes that a set has traffic in a half.
 func (t *table) mark(set int, h Half) { t.marks[h][set>>6] |= 1 << (set & 63) }
 
-// lookup returns the record's entry in a set, nil if there is none.
-func (t *table) lookup(set int, tag uint32, r *Record) (e *entry, way int) {
-	for ways := t.lines[set].match(tag); ways != 0; ways &= ways - 1 {
+// lookup returns the record's entry in a set, nil if there is none; similar says
+// whether an entry has its tag, then: the flow's at another point, most likely.
+func (t *table) lookup(set int, tag uint32, r *Record) (e *entry, way int, similar bool) {
+	ways := t.lines[set].match(tag)
+	similar = ways != 0
+	for ; ways != 0; ways &= ways - 1 {
 		way = bits.TrailingZeros32(ways)
 		if e = &t.entries[set*tableWays+way]; e.is(r) {
-			return e, way
+			return e, way, similar
 		}
 	}
-	return nil, 0
+	return nil, 0, similar
 }
 
 // alone says whether no other entry of a set is of the same flow as a way's.
 func (t *table) alone(set, way int) bool {
+	if !t.shared {
+		return true
+	}
 	line := &t.lines[set]
 	ways := line.match(line.tags[way])
 	return ways&(ways-1) == 0
