@@ -121,13 +121,14 @@ func (l *Ledger) Add(h Half, r *Record) {
 		}
 		e = &l.table.entries[set*tableWays+way]
 		l.forget(set, way)
-		*e = entry{Key: r.Key, point: r.Point, used: true, last: l.epoch}
+		// Field by field: see appendSum.
+		e.Key, e.point, e.used, e.primary, e.last = r.Key, r.Point, true, false, l.epoch
 		line.tags[way] = tag
 	}
 	if !e.active(h) && !l.forwards() {
 		l.books[h].distinct.insert(&e.Key)
 	}
-	e.counts[h].Add(r.Count)
+	l.table.add(e, h, r.Count)
 	line.weights[way] = e.weight()
 }
 
@@ -300,8 +301,8 @@ func (l *Ledger) settleOnce(set, way int, id uint64, h Half) (counted epoch.Coun
 		return counted, l.primary(entries, e).point
 	}
 	// What settle does, for the only observation of a flow.
-	counted, at = e.counts[h], e.point
-	e.counts[h], e.last = epoch.Count{}, l.epoch
+	counted, at = l.table.take(e, h), e.point
+	e.last = l.epoch
 	l.table.lines[set].weights[way] = e.weight()
 	if !e.primary {
 		if point, ok := l.pointOf(id); ok && point != at {
@@ -329,8 +330,8 @@ func restore(set []entry, e *entry, point uint16) bool {
 func (l *Ledger) bookDuplicates(set []entry, e *entry, h Half) {
 	for i := range set {
 		if o := &set[i]; o.active(h) && e.sameFlow(o) {
-			l.books[h].duplicates[o.point].Add(o.counts[h])
-			o.counts[h], o.last = epoch.Count{}, l.epoch
+			l.books[h].duplicates[o.point].Add(l.table.take(o, h))
+			o.last = l.epoch
 		}
 	}
 }

@@ -30,12 +30,11 @@ func (l *Ledger) settle(set []entry, e *entry, h Half) epoch.Count {
 		if !e.sameFlow(o) || !o.active(h) {
 			continue
 		}
-		if o == primary {
-			count = o.counts[h]
+		if c := l.table.take(o, h); o == primary {
+			count = c
 		} else {
-			l.books[h].duplicates[o.point].Add(o.counts[h])
+			l.books[h].duplicates[o.point].Add(c)
 		}
-		o.counts[h] = epoch.Count{}
 		o.last = l.epoch
 	}
 	return count

@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 
@@ -27,16 +28,36 @@ type Half uint8
 // entry is an observation of a flow: what one point saw of it. It stays after an
 // epoch without traffic, for as long as nobody needs its place, because the point
 // at which a flow is counted must not change while packets are between points.
+//
+// It is one cache line. So its counts, by Half, are of 32 and 40 bits; the table
+// keeps those elsewhere that don't fit.
 type entry struct {
 	flow.Key
-	point   uint16
-	counts  [2]epoch.Count // by Half
-	last    uint32         // number of the last epoch in which it had traffic
-	used    bool
-	primary bool // the flow is counted here
+	point     uint16
+	last      uint32 // number of the last epoch in which it had traffic
+	packets   [2]uint32
+	bytesLow  [2]uint32
+	bytesHigh [2]uint8
+	used      bool
+	primary   bool // the flow is counted here
 }
 
-func (e *entry) active(h Half) bool { return e.counts[h] != epoch.Count{} }
+const (
+	// elsewhere stands for a number of packets that the table keeps.
+	elsewhere = math.MaxUint32
+	// maxBytes is as many as an entry holds, 100 Gbit/s for a minute and a half.
+	maxBytes = 1<<40 - 1
+)
+
+// active says whether the entry has traffic in a half; there are no bytes without
+// packets.
+func (e *entry) active(h Half) bool { return e.packets[h] != 0 }
+
+func (e *entry) bytes(h Half) uint64 { return uint64(e.bytesLow[h]) | uint64(e.bytesHigh[h])<<32 }
+
+func (e *entry) set(h Half, packets uint32, bytes uint64) {
+	e.packets[h], e.bytesLow[h], e.bytesHigh[h] = packets, uint32(bytes), uint8(bytes>>32)
+}
 
 func (e *entry) is(r *Record) bool { return e.used && e.point == r.Point && e.Key == r.Key }
 
@@ -60,7 +81,7 @@ func (e *entry) weight() uint32 {
 	case !e.used:
 		return 0
 	case e.active(0) || e.active(1):
-		return weightActive | uint32(min(e.counts[0].Bytes+e.counts[1].Bytes, weightActive-1))
+		return weightActive | uint32(min(e.bytes(0)+e.bytes(1), weightActive-1))
 	}
 	return min(e.last, weightActive-1)
 }
@@ -102,6 +123,13 @@ type table struct {
 	// shared says whether two entries of a flow have ever been in the table. On
 	// hosts that don't forward there are none, and nothing has to look for them.
 	shared bool
+	large  map[observed]epoch.Count // what doesn't fit an entry
+}
+
+// observed is what an entry has in one half.
+type observed struct {
+	*entry
+	Half
 }
 
 // entryBytes is the memory that an entry takes in the table.
@@ -114,6 +142,38 @@ func newTable(entries int) table {
 		t.marks[h] = make([]uint64, (sets+63)/64)
 	}
 	return t
+}
+
+// add counts at an entry.
+func (t *table) add(e *entry, h Half, c epoch.Count) {
+	packets, bytes := uint64(e.packets[h])+c.Packets, e.bytes(h)+c.Bytes
+	if packets >= elsewhere || bytes > maxBytes {
+		t.addLarge(e, h, c)
+		return
+	}
+	e.set(h, uint32(packets), bytes)
+}
+
+// addLarge is add for what doesn't fit: a flow that was counted by the kernel while
+// no exporter ran, for hours. Its entry looks as large as an entry may be.
+func (t *table) addLarge(e *entry, h Half, c epoch.Count) {
+	if t.large == nil {
+		t.large = map[observed]epoch.Count{}
+	}
+	c.Add(t.take(e, h))
+	t.large[observed{e, h}] = c
+	e.set(h, elsewhere, maxBytes)
+}
+
+// take empties an entry in a half and returns what was counted there.
+func (t *table) take(e *entry, h Half) epoch.Count {
+	c := epoch.Count{Packets: uint64(e.packets[h]), Bytes: e.bytes(h)}
+	if c.Packets == elsewhere {
+		c = t.large[observed{e, h}]
+		delete(t.large, observed{e, h})
+	}
+	e.set(h, 0, 0)
+	return c
 }
 
 func (t *table) free() {
@@ -208,8 +268,7 @@ func (t *table) touch(records []Record) (loaded uint64) {
 		entries[i] = uint32(set*tableWays + way)
 	}
 	for _, i := range entries[:len(records)] {
-		e := &t.entries[i]
-		loaded += uint64(e.point) + e.counts[1].Bytes // its two cache lines
+		loaded += uint64(t.entries[i].point)
 	}
 	return loaded
 }
