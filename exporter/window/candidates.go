@@ -92,7 +92,7 @@ func (c *candidates[K]) take(n int, scratch []uint64) ([]counted[K], []uint64) {
 	largest, scratch := cutAt(c.bytes(), n, scratch)
 	all := make([]counted[K], 0, min(n, len(c.taken)))
 	for _, place := range c.taken {
-		if e := &c.table[place]; largest.keeps(e.Bytes) {
+		if e := &c.table[place]; largest.Keeps(e.Bytes) {
 			all = append(all, *e)
 		}
 		c.lines[place/candidateWays].weight[place%candidateWays] = 0

@@ -115,12 +115,12 @@ func (h *History) trim(e *epoch.Epoch, config *HistoryConfig) *epoch.Epoch {
 	h.ladders.Reset()
 	h.ladders.AddPrefixes(e.Ladders)
 	classifier := fold.Classifier{Local: e.LocalNetworks, Fleet: config.Fleet}
-	var largest cut
+	var largest fold.Cut
 	largest, h.scratch = cutAt(flowBytes(e.Flows), config.Flows, h.scratch)
 	h.flows = h.flows[:0]
 	for i := range e.Flows {
 		f := &e.Flows[i]
-		if largest.keeps(f.Bytes) {
+		if largest.Keeps(f.Bytes) {
 			h.flows = append(h.flows, *f)
 		} else {
 			h.ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)

@@ -154,7 +154,7 @@ func (r *ranking[K]) challengers() []counted[K] {
 		}
 	}
 	largest, _ := cutAt(countedBytes(others), r.k, nil)
-	others = slices.DeleteFunc(others, func(c counted[K]) bool { return !largest.keeps(c.Bytes) })
+	others = slices.DeleteFunc(others, func(c counted[K]) bool { return !largest.Keeps(c.Bytes) })
 	slices.SortFunc(others, func(a, b counted[K]) int { return cmp.Compare(b.Bytes, a.Bytes) })
 	return others
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
 // Bounds of what a TopK holds, whatever the traffic.
@@ -110,11 +111,11 @@ func countedOnce(e *epoch.Epoch) epoch.Count {
 
 func (t *TopK) addFlows(flows []epoch.Flow) {
 	// Flows are already one entry a key: only the largest need a place.
-	var largest cut
+	var largest fold.Cut
 	largest, t.scratch = cutAt(flowBytes(flows), t.keep, t.scratch)
 	for i := range flows {
 		f := &flows[i]
-		if largest.keeps(f.Bytes) {
+		if largest.Keeps(f.Bytes) {
 			t.flowCandidates.add(f.Key, f.Count)
 		}
 		t.serviceCandidates.add(flow.ServiceOf(&f.Key), f.Count)

@@ -231,10 +231,10 @@ func TestCutIsThatOfSorting(t *testing.T) {
 			values[i] = r.Uint64N(1 << r.IntN(64))
 		}
 		n := 1 + r.IntN(len(values)-1)
-		c := cutAt(slices.Clone(values), n)
+		c := CutAt(slices.Clone(values), n)
 		var got []uint64
 		for _, v := range values {
-			if c.keeps(v) {
+			if c.Keeps(v) {
 				got = append(got, v)
 			}
 		}

@@ -67,13 +67,13 @@ func (l *level) choose(w *workspace, sums []prefixCount) {
 	if len(w.candidates) == 0 {
 		return
 	}
-	largest := cut{ties: len(w.candidates)}
+	largest := Cut{Ties: len(w.candidates)}
 	if n := len(l.entries) + len(w.candidates); n > l.room {
 		largest = l.cut(w, sums)
-		l.floor = largest.threshold
+		l.floor = largest.Threshold
 		kept := l.entries[:0]
 		for i := range l.entries {
-			if e := &l.entries[i]; largest.keeps(e.Bytes) {
+			if e := &l.entries[i]; largest.Keeps(e.Bytes) {
 				kept = append(kept, *e)
 			} else {
 				w.evicted = append(w.evicted, *e)
@@ -82,7 +82,7 @@ func (l *level) choose(w *workspace, sums []prefixCount) {
 		l.entries = kept
 	}
 	for _, i := range w.candidates {
-		if s := &sums[i]; largest.keeps(s.Bytes) {
+		if s := &sums[i]; largest.Keeps(s.Bytes) {
 			w.chosen = append(w.chosen, *s)
 			s.Count = epoch.Count{}
 		}
@@ -92,7 +92,7 @@ func (l *level) choose(w *workspace, sums []prefixCount) {
 }
 
 // cut finds where the largest of entries and candidates end for which there is room.
-func (l *level) cut(w *workspace, sums []prefixCount) cut {
+func (l *level) cut(w *workspace, sums []prefixCount) Cut {
 	w.values = w.values[:0]
 	for i := range l.entries {
 		w.values = append(w.values, l.entries[i].Bytes)
@@ -100,7 +100,7 @@ func (l *level) cut(w *workspace, sums []prefixCount) cut {
 	for _, i := range w.candidates {
 		w.values = append(w.values, sums[i].Bytes)
 	}
-	return cutAt(w.values, l.room)
+	return CutAt(w.values, l.room)
 }
 
 // appendRest appends, as prefixes of the given length, sums that aren't empty and
