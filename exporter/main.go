@@ -28,6 +28,7 @@ func run(args []string) int {
 	case options.Command == config.CommandDetach:
 		err = detach(options.Config.Capture.PinPath)
 	default:
+		limitGarbage()
 		err = serve(ctx, args, options)
 	}
 	if err != nil {
