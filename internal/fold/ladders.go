@@ -66,7 +66,7 @@ func newLadders(entries int, work *workspace) *Ladders {
 // the entries of a level.
 const (
 	ladderBytes    = foldBatch*int(unsafe.Sizeof(folded{})) + 2*2*4*int(unsafe.Sizeof(prefixCount{}))
-	workspaceBytes = foldBatch*2*int(unsafe.Sizeof(numbered{})) + (foldBatch+1)*(4*int(unsafe.Sizeof(prefixCount{}))+8)
+	workspaceBytes = foldBatch*2*int(unsafe.Sizeof(numbered{})+8) + (foldBatch+1)*(4*int(unsafe.Sizeof(prefixCount{}))+8+4) + 2*int(unsafe.Sizeof(prefixCount{}))
 )
 
 // Add folds a flow.

@@ -246,6 +246,23 @@ func TestCutIsThatOfSorting(t *testing.T) {
 	}
 }
 
+func TestWordsSortByUpperHalf(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var s wordSorter
+	for range 300 {
+		n, mask := r.IntN(4*fewWords), r.Uint64()&r.Uint64()<<r.IntN(32)
+		s.words = s.words[:0]
+		for i := range n {
+			s.words = append(s.words, r.Uint64()&mask>>32<<32|uint64(i))
+		}
+		want := slices.Clone(s.words) // equal addresses in order, as their numbers ascend
+		slices.Sort(want)
+		if s.sort(); !slices.Equal(s.words, want) {
+			t.Fatalf("%d words, bits %x: not in order", n, mask>>32)
+		}
+	}
+}
+
 func TestSortedByBytes(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 3))
 	for range 300 {

@@ -123,11 +123,11 @@ type table struct {
 	// shared says whether two entries of a flow have ever been in the table. On
 	// hosts that don't forward there are none, and nothing has to look for them.
 	shared bool
-	large  map[observed]epoch.Count // what doesn't fit an entry
+	large  map[observation]epoch.Count // what doesn't fit its entry
 }
 
-// observed is what an entry has in one half.
-type observed struct {
+// observation is what an entry has in one half.
+type observation struct {
 	*entry
 	Half
 }
@@ -158,10 +158,10 @@ func (t *table) add(e *entry, h Half, c epoch.Count) {
 // no exporter ran, for hours. Its entry looks as large as an entry may be.
 func (t *table) addLarge(e *entry, h Half, c epoch.Count) {
 	if t.large == nil {
-		t.large = map[observed]epoch.Count{}
+		t.large = map[observation]epoch.Count{}
 	}
 	c.Add(t.take(e, h))
-	t.large[observed{e, h}] = c
+	t.large[observation{e, h}] = c
 	e.set(h, elsewhere, maxBytes)
 }
 
@@ -169,8 +169,8 @@ func (t *table) addLarge(e *entry, h Half, c epoch.Count) {
 func (t *table) take(e *entry, h Half) epoch.Count {
 	c := epoch.Count{Packets: uint64(e.packets[h]), Bytes: e.bytes(h)}
 	if c.Packets == elsewhere {
-		c = t.large[observed{e, h}]
-		delete(t.large, observed{e, h})
+		c = t.large[observation{e, h}]
+		delete(t.large, observation{e, h})
 	}
 	e.set(h, 0, 0)
 	return c
