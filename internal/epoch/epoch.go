@@ -154,6 +154,15 @@ func (e *Epoch) Total() Count {
 	return sum
 }
 
+// Counted is what all flows have.
+func (e *Epoch) Counted() Count {
+	var sum Count
+	for i := range e.Flows {
+		sum.Add(e.Flows[i].Count)
+	}
+	return sum
+}
+
 // Folded is what one dimension's ladders hold.
 func (e *Epoch) Folded(d flow.Dimension) Count {
 	var sum Count
@@ -190,12 +199,13 @@ func (e *Epoch) Duplicates() Count {
 // Unaccounted is the total less everything that is accounted for, taking the
 // folded traffic from one dimension's ladders: zero, or bytes were lost. Both
 // numbers wrap around when more was accounted for than seen.
-func (e *Epoch) Unaccounted(d flow.Dimension) Count {
+func (e *Epoch) Unaccounted(d flow.Dimension) Count { return e.UnaccountedBeside(e.Counted(), d) }
+
+// UnaccountedBeside is Unaccounted where what Counted returns is known already.
+func (e *Epoch) UnaccountedBeside(flows Count, d flow.Dimension) Count {
 	left := e.Total()
 	left.Sub(e.Folded(d))
-	for i := range e.Flows {
-		left.Sub(e.Flows[i].Count)
-	}
+	left.Sub(flows)
 	for i := range e.Devices {
 		device := &e.Devices[i]
 		left.Sub(device.Duplicate)

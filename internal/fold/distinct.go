@@ -34,8 +34,8 @@ func (d *distinct) insert(k *flow.Key) {
 	}
 	port := uint32(bits.ReverseBytes16(k.DestinationPort)) | uint32(k.Protocol)<<16
 	words[4] = uint64(bits.ReverseBytes16(k.SourcePort)) | uint64(port)<<16
-	d.flows.Insert(d.key.Sum40(&words))
-	source, destination := d.key.Sum16(words[0], words[1]), d.key.Sum16(words[2], words[3])
+	all, source, destination := d.key.Sum40And16s(&words)
+	d.flows.Insert(all)
 	d.sources.Insert(source)
 	d.destinations.Insert(destination)
 	if hash, ok := d.pairs.Samples(source, destination); ok {
