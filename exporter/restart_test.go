@@ -250,18 +250,6 @@ func TestReload(t *testing.T) {
 		write("capture: {include: eth0, epoch: 100ms}\n")
 		running := exporter(t, io.Discard, "--config.file="+file)
 		ready(t)
-		attached := func(devices ...string) {
-			t.Helper()
-			testutil.Eventually(t, 10*time.Second, fmt.Sprint("attached to ", devices), func() bool {
-				metrics := get(t, "/metrics")
-				for _, device := range devices {
-					if strings.Count(metrics, fmt.Sprintf("tma_capture_attached{device=%q", device)) != 2 {
-						return false
-					}
-				}
-				return strings.Count(metrics, "tma_capture_attached{") == 2*len(devices)
-			})
-		}
 		post := func(status int, want string) {
 			t.Helper()
 			response, err := http.Post(testURL+"/-/reload", "", nil)
@@ -273,18 +261,18 @@ func TestReload(t *testing.T) {
 				t.Errorf("status %d %q, want %d %q", response.StatusCode, body, status, want)
 			}
 		}
-		attached("eth0")
+		attachedTo(t, "eth0")
 		write("capture: {include: eth.*, epoch: 100ms}\n")
 		must(t, running.Process.Signal(syscall.SIGHUP))
-		attached("eth0", "eth1")
+		attachedTo(t, "eth0", "eth1")
 		write("capture: {include: eth1, epoch: 100ms}\n")
 		post(http.StatusOK, "Reloaded.\n")
-		attached("eth1")
+		attachedTo(t, "eth1")
 		write("capture: {include: eth0, epoch: 1s}\n")
 		post(http.StatusInternalServerError, "capture.epoch: can't change from \"100ms\" to \"1s\" while the exporter runs; restart it\n")
 		write("capture: {includ: eth0}\n")
 		post(http.StatusInternalServerError, file+": capture.includ: unknown key; allowed: epoch, exclude, fleet, include, layer3, memory, pin_path\n")
-		attached("eth1")
+		attachedTo(t, "eth1")
 		if !strings.Contains(get(t, "/metrics"), "tma_config_last_reload_successful 0") {
 			t.Error("the metric says that the last reload succeeded")
 		}

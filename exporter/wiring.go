@@ -50,6 +50,9 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
+	if err := capture.DropPrivileges(); err != nil {
+		return err
+	}
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w.history, logger)
 	handler, err := w.handler(o, reload)
