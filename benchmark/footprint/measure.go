@@ -119,29 +119,52 @@ func (u *run) send(d time.Duration) error {
 	return nil
 }
 
-// measure takes processor time over the whole time, and memory and scrapes every second
-// meanwhile.
+const (
+	// scrapeInterval is more often than Prometheus is told to scrape, as a rule.
+	scrapeInterval = 5 * time.Second
+	// Scrapes are timed after the processor time was taken, under the same load.
+	timedScrapes        = 3 * time.Second
+	timedScrapeInterval = 100 * time.Millisecond
+)
+
+// measure takes processor time with a scrape now and then, and then the time of scrapes.
 func (u *run) measure(m *measurement, d time.Duration) error {
-	ending, observed := make(chan struct{}), make(chan error, 1)
 	before, err := processorTimeOf(u.Pid())
 	if err != nil {
 		return err
 	}
 	start, sent := time.Now(), u.sent
-	go func() { observed <- u.observe(m, ending) }()
-	err = u.send(d)
+	if err := u.observed(m, d, scrapeInterval); err != nil {
+		return err
+	}
 	m.Seconds, m.Packets = time.Since(start).Seconds(), u.sent-sent
-	after, cpuErr := processorTimeOf(u.Pid())
-	close(ending)
+	after, err := processorTimeOf(u.Pid())
+	if err != nil {
+		return err
+	}
 	m.User, m.System = (after.user - before.user).Seconds(), (after.system - before.system).Seconds()
-	return errors.Join(err, cpuErr, <-observed)
+	return u.observed(m, timedScrapes, timedScrapeInterval)
 }
 
-// observe scrapes every second, as nobody does more often, until told to end.
-func (u *run) observe(m *measurement, ending <-chan struct{}) error {
-	every := time.NewTicker(time.Second)
+// observed sends for some time, while the exporter is scraped.
+func (u *run) observed(m *measurement, d, interval time.Duration) error {
+	ending, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- u.observe(m, interval, ending) }()
+	err := u.send(d)
+	close(ending)
+	return errors.Join(err, <-done)
+}
+
+// observe scrapes and looks at the memory until told to end.
+func (u *run) observe(m *measurement, interval time.Duration, ending <-chan struct{}) error {
+	every := time.NewTicker(interval)
 	defer every.Stop()
 	for {
+		select {
+		case <-ending:
+			return nil
+		case <-every.C:
+		}
 		_, took, err := u.scrape()
 		if err != nil {
 			return err
@@ -153,11 +176,6 @@ func (u *run) observe(m *measurement, ending <-chan struct{}) error {
 		}
 		if now.Resident > m.Memory.Resident {
 			m.Memory = now
-		}
-		select {
-		case <-ending:
-			return nil
-		case <-every.C:
 		}
 	}
 }
