@@ -11,7 +11,7 @@ GOBUILD     = CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # What the tests need besides Go: the pinned compiler of the kernel program, the
 # compiler of the wire format, and what formats C.
-TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler
+TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler systemd
 
 DURATION ?=
 
@@ -55,8 +55,9 @@ test: check test-packages ## All unit and integration tests
 	@go tool gotestsum --format=pkgname-and-test-fails -- -p=1 -timeout=15m ./...
 
 .PHONY: soak
-soak: root test-packages ## The long forms of the capture's tests: 5 million flows, 1 GB transfers, 5 million mutated packets
+soak: root test-packages ## The long forms of the capture's tests: 5 million flows, 1 GB transfers, 5 million mutated packets, 10,000 epochs
 	@TMA_SOAK=1 go test -timeout=60m -run='TestEveryPacketANewFlow|OnTheWire|TestMutatedPackets' -v ./exporter/capture
+	@TMA_SOAK=1 go test -timeout=30m -run='TestMemoryIsFlat' -v ./benchmark/footprint
 
 .PHONY: test-system
 test-system: check test-kernels test-package ## The suites that need heavy packages or a whole machine

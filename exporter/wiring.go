@@ -53,6 +53,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	if err := capture.DropPrivileges(); err != nil {
 		return err
 	}
+	spareMemory()
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w.history, logger)
 	handler, err := w.handler(o, reload)
