@@ -10,8 +10,9 @@ LDFLAGS    := -s -w -X $(VERSIONPKG).Version=$(VERSION) -X $(VERSIONPKG).Revisio
 GOBUILD     = CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # What the tests need besides Go: the pinned compiler of the kernel program, the
-# compiler of the wire format, and what formats C.
-TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler systemd
+# compiler of the wire format, what formats C, what checks metrics (promtool), and what
+# judges the service (systemd-analyze).
+TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler prometheus systemd
 
 DURATION ?=
 
@@ -116,6 +117,10 @@ lint: go test-packages ## Formatting and static analysis
 .PHONY: generate
 generate: go test-packages ## The BPF object and the wire format's Go code
 	@go generate ./bpf ./benchmark/... ./internal/epoch
+
+.PHONY: docs
+docs: go ## The generated parts of docs/, by the tests that compare them
+	@TMA_WRITE_DOCS=1 go test -p=1 -count=1 -run='^TestDocumentation$$' ./exporter ./exporter/config ./aggregator ./aggregator/config
 
 # Up to date if nothing changed since the comparison succeeded.
 bin/generated: $(wildcard bpf/*) $(wildcard internal/epoch/*.proto internal/epoch/epochpb/*) | go test-packages

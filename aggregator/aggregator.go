@@ -41,14 +41,8 @@ func New(c config.Configuration, logger *slog.Logger) (*Aggregator, error) {
 	windows := store.New(storeConfiguration(c), time.Now)
 	scraper := scrape.New(scrape.DefaultConfiguration(), targets(c), windows, logger)
 	answers := api.New(apiConfiguration(c), windows, scraper.Statuses, time.Now, logger)
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(
-		collector.New(collectorConfiguration(c), windows, scraper.Statuses, time.Now),
-		versioncollector.NewCollector("tma_aggregator"),
-		collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	)
-	handler, err := newHandler(answers, registry)
+	registry := newRegistry(collector.New(collectorConfiguration(c), windows, scraper.Statuses, time.Now))
+	handler, err := newHandler(answers, metricsHandler(registry))
 	return &Aggregator{scraper: scraper, api: answers, handler: handler, logger: logger}, err
 }
 
@@ -73,8 +67,28 @@ func collectorConfiguration(c config.Configuration) collector.Configuration {
 	return to
 }
 
+// newRegistry returns all metrics there are, but for those of their own handler.
+// docs/metrics.md is generated from it.
+func newRegistry(c *collector.Collector) *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		c,
+		versioncollector.NewCollector("tma_aggregator"),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return registry
+}
+
+// metricsHandler serves a registry, to which it adds metrics of itself.
+func metricsHandler(registry *prometheus.Registry) http.Handler {
+	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry: registry, EnableOpenMetrics: true, MaxRequestsInFlight: 4,
+	})
+}
+
 // newHandler serves the API, the metrics and a page that leads to them.
-func newHandler(answers *api.API, registry *prometheus.Registry) (http.Handler, error) {
+func newHandler(answers *api.API, metrics http.Handler) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "TMA aggregator",
 		Description: "Who talks to whom in the fleet",
@@ -87,9 +101,7 @@ func newHandler(answers *api.API, registry *prometheus.Registry) (http.Handler, 
 		},
 	})
 	mux := http.NewServeMux()
-	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		Registry: registry, MaxRequestsInFlight: 4,
-	}))
+	mux.Handle("/metrics", metrics)
 	mux.Handle("/{$}", landing)
 	mux.Handle("/", answers)
 	return mux, err

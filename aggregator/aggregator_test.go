@@ -16,6 +16,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
 // exporterOf serves one epoch that ended just now, and nothing more.
@@ -37,6 +38,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 		if n == 5 {
 			e.Flows = flows
 			e.Devices = []epoch.Device{{Name: "eth0", Total: total}}
+			e.Sketches = []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}}
 		}
 		b, err := epoch.Encode(e)
 		if err != nil {

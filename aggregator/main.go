@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/config"
@@ -28,29 +29,43 @@ func main() {
 	}
 }
 
-// run is the program with its arguments. It returns nil when the context ends.
-func run(ctx context.Context, arguments []string) error {
+// options are all that a command line says.
+type options struct {
+	file      string
+	checkOnly bool // end after checking the file
+	web       *web.FlagConfig
+	log       promslog.Config
+}
+
+// flags returns the command line whose flags write into o.
+func (o *options) flags() *kingpin.Application {
 	app := kingpin.New("tma-aggregator", "Merges the traffic that TMA's exporters see into one picture of the fleet.")
 	app.Version(version.Print("tma-aggregator")).HelpFlag.Short('h')
-	file := app.Flag("config.file", "Configuration file.").Default("tma-aggregator.yml").String()
-	checkOnly := app.Flag("config.check", "Check the configuration file and exit.").Bool()
-	webFlags := kingpinflag.AddFlags(app, ":8080")
-	logConfig := &promslog.Config{Writer: os.Stderr}
-	promslogflag.AddFlags(app, logConfig)
-	if _, err := app.Parse(arguments); err != nil {
+	app.Flag("config.file", "Configuration file.").Default("tma-aggregator.yml").StringVar(&o.file)
+	app.Flag("config.check", "Check the configuration file and exit.").BoolVar(&o.checkOnly)
+	o.web = kingpinflag.AddFlags(app, ":8080")
+	o.log.Writer = os.Stderr
+	promslogflag.AddFlags(app, &o.log)
+	return app
+}
+
+// run is the program with its arguments. It returns nil when the context ends.
+func run(ctx context.Context, arguments []string) error {
+	var o options
+	if _, err := o.flags().Parse(arguments); err != nil {
 		return fmt.Errorf("%w; see --help", err)
 	}
-	configuration, err := config.Load(filepath.Clean(*file))
+	configuration, err := config.Load(filepath.Clean(o.file))
 	if err != nil {
 		return err
 	}
-	if *checkOnly {
-		fmt.Printf("%s: the configuration is valid\n", *file)
+	if o.checkOnly {
+		fmt.Printf("%s: the configuration is valid\n", o.file)
 		return nil
 	}
-	aggregator, err := New(configuration, promslog.New(logConfig))
+	aggregator, err := New(configuration, promslog.New(&o.log))
 	if err != nil {
 		return err
 	}
-	return aggregator.Run(ctx, webFlags)
+	return aggregator.Run(ctx, o.web)
 }

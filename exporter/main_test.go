@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"errors"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,10 +13,7 @@ import (
 
 	"github.com/prometheus/common/promslog"
 
-	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
-	"github.com/traffic-monitor-agent/tma/internal/epoch"
-	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // asProgram makes the test binary run as the program.
@@ -74,38 +70,13 @@ func TestWhatIsServed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWindows(&options.Config)
-	w.attachments = func() []capture.Attachment {
-		return []capture.Attachment{{Device: "eth0", Direction: flow.Egress, Hook: "tcx"}}
-	}
-	handler, err := w.handler(options, newReloader(nil, &options.Config, nil, w.history, promslog.NewNopLogger()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(handler)
+	w := unfedWindows(options)
+	server := httptest.NewServer(site(t, w, options))
 	defer server.Close()
-	get := func(path string) (int, string) {
-		t.Helper()
-		response, err := http.Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return response.StatusCode, string(body)
+	if response, _ := ask(t, http.MethodGet, server.URL+"/-/ready"); response.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("ready before the first epoch: %s", response.Status)
 	}
-	if status, _ := get("/-/ready"); status != http.StatusServiceUnavailable {
-		t.Errorf("ready before the first epoch: %d", status)
-	}
-	count := epoch.Count{Packets: 10, Bytes: 15000}
-	w.sink(promslog.NewNopLogger())(&epoch.Epoch{
-		Host: "host-a", Sequence: 1, Start: time.Unix(100, 0), End: time.Unix(101, 0),
-		Devices: []epoch.Device{{Name: "eth0", Direction: flow.Egress, Total: count}},
-		Flows:   []epoch.Flow{{Key: flow.Key{Protocol: flow.ProtocolTCP, SourcePort: 40000, DestinationPort: 443}, Count: count}},
-	}, time.Millisecond)
+	w.sink(promslog.NewNopLogger())(sampleEpoch(), time.Millisecond)
 	for _, test := range []struct {
 		path string
 		want []string
@@ -115,24 +86,21 @@ func TestWhatIsServed(t *testing.T) {
 		{"/-/ready", []string{"Ready."}},
 		{"/v1/epochs", []string{"host-a"}},
 		{"/telemetry", []string{
-			`tma_capture_bytes_total{device="eth0",direction="egress"} 15000`,
+			`tma_capture_bytes_total{device="eth0",direction="egress"} 15162`,
 			`tma_service_bytes_per_second{port="443",protocol="tcp",service="https"} 15000`,
 			`tma_capture_attached{device="eth0",direction="egress",hook="tcx"} 1`,
 			"tma_config_last_reload_successful 1",
 			"tma_build_info{", "go_goroutines ", "process_resident_memory_bytes ",
 		}},
 	} {
-		status, body := get(test.path)
-		if status != http.StatusOK {
-			t.Errorf("%s: status %d", test.path, status)
+		response, body := ask(t, http.MethodGet, server.URL+test.path)
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", test.path, response.Status)
 		}
 		for _, want := range test.want {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s: no %s in\n%s", test.path, want, body)
 			}
 		}
-	}
-	if status, _ := get("/metrics"); status != http.StatusNotFound {
-		t.Errorf("/metrics, which was moved: status %d", status)
 	}
 }

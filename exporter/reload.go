@@ -91,12 +91,7 @@ func (r *reloader) apply() error {
 	if err := r.running.CheckReload(changed); err != nil {
 		return err
 	}
-	err = r.source.Reload(capture.Config{
-		Include: changed.Capture.Include.Regexp,
-		Exclude: changed.Capture.Exclude.Regexp,
-		Fleet:   changed.Capture.FleetPrefixes(),
-	})
-	if err != nil {
+	if err := r.source.Reload(liveConfig(changed)); err != nil {
 		return err
 	}
 	r.history.Reconfigure(historyConfig(changed))

@@ -13,53 +13,54 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
-// Configuration is the whole file.
+// Configuration is the whole file. What help says of a key is in
+// docs/configuration.md.
 type Configuration struct {
 	ScrapeConfigs []ScrapeConfig    `yaml:"scrape_configs"`
 	HHH           HHH               `yaml:"hhh"`
 	Cardinality   Cardinality       `yaml:"cardinality"`
-	Retention     yamlconf.Duration `yaml:"retention"`
+	Retention     yamlconf.Duration `yaml:"retention" help:"How far back questions reach."`
 	Limits        Limits            `yaml:"limits"`
 }
 
 // ScrapeConfig is a group of exporters that are scraped alike.
 type ScrapeConfig struct {
-	JobName     string `yaml:"job_name"`
-	Scheme      Scheme `yaml:"scheme"`
-	MetricsPath Path   `yaml:"metrics_path"`
+	JobName     string `yaml:"job_name" help:"Label job of the targets, for relabelling."`
+	Scheme      Scheme `yaml:"scheme" help:"How the exporters are asked."`
+	MetricsPath Path   `yaml:"metrics_path" help:"Where an exporter has its epochs."`
 	// ScrapeTimeout is after how long without an answer an exporter is down. It is
 	// asked to answer in half of that, even if nothing happened.
-	ScrapeTimeout  yamlconf.Duration `yaml:"scrape_timeout"`
+	ScrapeTimeout  yamlconf.Duration `yaml:"scrape_timeout" help:"After how long without an answer an exporter is down."`
 	StaticConfigs  []StaticConfig    `yaml:"static_configs"`
 	RelabelConfigs []RelabelConfig   `yaml:"relabel_configs"`
 }
 
 // StaticConfig is a list of targets with common labels.
 type StaticConfig struct {
-	Targets []Address         `yaml:"targets"`
-	Labels  map[string]string `yaml:"labels"`
+	Targets []Address         `yaml:"targets" help:"The exporters."`
+	Labels  map[string]string `yaml:"labels" help:"Labels of these targets, for relabelling."`
 }
 
 // HHH says what is heavy, and along which prefixes.
 type HHH struct {
-	Phi      Share             `yaml:"phi"`    // default of the API, and for metrics
-	Window   yamlconf.Duration `yaml:"window"` // of the metrics
-	IPv4Step IPv4Step          `yaml:"ipv4_step"`
-	IPv6Step IPv6Step          `yaml:"ipv6_step"`
+	Phi      Share             `yaml:"phi" help:"From which share of the traffic on a prefix is heavy: in the metrics, and in answers to questions that don't say."`
+	Window   yamlconf.Duration `yaml:"window" help:"Time over which the metrics look for heavy prefixes."`
+	IPv4Step IPv4Step          `yaml:"ipv4_step" help:"Bits between two levels of IPv4 prefixes."`
+	IPv6Step IPv6Step          `yaml:"ipv6_step" help:"Bits between two levels of IPv6 prefixes."`
 }
 
 // Cardinality says over which windows the metrics count distinct things.
 type Cardinality struct {
 	// By default 10s, 1m, 5m and 15m, as far as the retention reaches.
-	Windows []yamlconf.Duration `yaml:"windows"`
+	Windows []yamlconf.Duration `yaml:"windows" help:"Windows over which the metrics count distinct things; by default as far as the retention reaches."`
 }
 
 // Limits bound the memory of the windows.
 type Limits struct {
-	PrefixesPerBucket Size `yaml:"prefixes_per_bucket"` // and dimension
-	FlowsPerBucket    Size `yaml:"flows_per_bucket"`
-	OpenRecords       Size `yaml:"open_records"`
-	TransitFlows      Size `yaml:"transit_flows"`
+	PrefixesPerBucket Size `yaml:"prefixes_per_bucket" help:"Prefixes of a dimension that a span of time keeps; the smallest are folded into shorter ones."`
+	FlowsPerBucket    Size `yaml:"flows_per_bucket" help:"Flows that a span of time keeps; smaller ones count under their prefixes alone."`
+	OpenRecords       Size `yaml:"open_records" help:"Records of all exporters for which it isn't certain yet who counts them."`
+	TransitFlows      Size `yaml:"transit_flows" help:"Flows between hosts that aren't monitored, remembered so that one exporter alone counts each."`
 }
 
 // Default returns what holds for keys that the file doesn't have.
@@ -174,10 +175,13 @@ func wrong(key, format string, arguments ...any) *yamlconf.Error {
 // Scheme is http or https.
 type Scheme string
 
+// Allowed says which schemes there are.
+func (s *Scheme) Allowed() string { return "http, https" }
+
 // UnmarshalText parses a scheme.
 func (s *Scheme) UnmarshalText(text []byte) error {
 	if *s = Scheme(text); *s != "http" && *s != "https" {
-		return fmt.Errorf("%q isn't a scheme; allowed: http, https", text)
+		return fmt.Errorf("%q isn't a scheme; allowed: %s", text, s.Allowed())
 	}
 	return nil
 }
@@ -185,10 +189,13 @@ func (s *Scheme) UnmarshalText(text []byte) error {
 // Path is the path of a URL.
 type Path string
 
+// Allowed says what a path looks like.
+func (p *Path) Allowed() string { return "a URL's path such as /v1/epochs" }
+
 // UnmarshalText parses a path.
 func (p *Path) UnmarshalText(text []byte) error {
 	if *p = Path(text); !strings.HasPrefix(string(text), "/") || strings.ContainsAny(string(text), "?# ") {
-		return fmt.Errorf("%q isn't a path; allowed: a URL's path such as /v1/epochs", text)
+		return fmt.Errorf("%q isn't a path; allowed: %s", text, p.Allowed())
 	}
 	return nil
 }
@@ -196,12 +203,15 @@ func (p *Path) UnmarshalText(text []byte) error {
 // Address is the host and port of a target, and the exporter's name.
 type Address string
 
+// Allowed says what a target looks like.
+func (a *Address) Allowed() string { return "host:port such as 10.0.0.1:10017" }
+
 // UnmarshalText parses host:port.
 func (a *Address) UnmarshalText(text []byte) error {
 	host, port, err := net.SplitHostPort(string(text))
 	number, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || number == 0 || host == "" || strings.ContainsAny(host, "/@ ?#") {
-		return fmt.Errorf("%q isn't a target; allowed: host:port such as 10.0.0.1:10017", text)
+		return fmt.Errorf("%q isn't a target; allowed: %s", text, a.Allowed())
 	}
 	*a = Address(text)
 	return nil
@@ -210,11 +220,14 @@ func (a *Address) UnmarshalText(text []byte) error {
 // Share is a part of a whole.
 type Share float64
 
+// Allowed says how great a share is.
+func (s *Share) Allowed() string { return "a number from 0.0001 to 1" }
+
 // UnmarshalText parses a share.
 func (s *Share) UnmarshalText(text []byte) error {
 	share, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || !(share >= 0.0001 && share <= 1) {
-		return fmt.Errorf("%q isn't a share of the traffic; allowed: a number from 0.0001 to 1", text)
+		return fmt.Errorf("%q isn't a share of the traffic; allowed: %s", text, s.Allowed())
 	}
 	*s = Share(share)
 	return nil
@@ -223,14 +236,20 @@ func (s *Share) UnmarshalText(text []byte) error {
 // IPv4Step is the distance of levels in the IPv4 hierarchy, in bits.
 type IPv4Step int
 
+// Allowed lists the steps.
+func (s *IPv4Step) Allowed() string { return "1, 2, 4, 8, 16" }
+
 // UnmarshalText parses a step.
-func (s *IPv4Step) UnmarshalText(text []byte) error { return step((*int)(s), text, "1, 2, 4, 8, 16") }
+func (s *IPv4Step) UnmarshalText(text []byte) error { return step((*int)(s), text, s.Allowed()) }
 
 // IPv6Step is the distance of levels in the IPv6 hierarchy, in bits.
 type IPv6Step int
 
+// Allowed lists the steps.
+func (s *IPv6Step) Allowed() string { return "4, 8, 16, 32" }
+
 // UnmarshalText parses a step.
-func (s *IPv6Step) UnmarshalText(text []byte) error { return step((*int)(s), text, "4, 8, 16, 32") }
+func (s *IPv6Step) UnmarshalText(text []byte) error { return step((*int)(s), text, s.Allowed()) }
 
 func step(to *int, text []byte, allowed string) error {
 	for _, choice := range strings.Split(allowed, ", ") {
@@ -245,11 +264,17 @@ func step(to *int, text []byte, allowed string) error {
 // Size is a number of entries.
 type Size int
 
+// The least and the greatest Size.
+const minSize, maxSize = 64, 1 << 26
+
+// Allowed says how many entries there may be.
+func (s *Size) Allowed() string { return fmt.Sprintf("a number from %d to %d", minSize, maxSize) }
+
 // UnmarshalText parses a number of entries.
 func (s *Size) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 10, 32)
-	if err != nil || n < 64 || n > 1<<26 {
-		return fmt.Errorf("%q isn't a number of entries; allowed: a number from 64 to %d", text, 1<<26)
+	if err != nil || n < minSize || n > maxSize {
+		return fmt.Errorf("%q isn't a number of entries; allowed: %s", text, s.Allowed())
 	}
 	*s = Size(n)
 	return nil

@@ -15,13 +15,13 @@ import (
 // relabel_config. Targets come with __address__, __scheme__, __metrics_path__, job
 // and their own labels.
 type RelabelConfig struct {
-	SourceLabels []string        `yaml:"source_labels"`
-	Separator    string          `yaml:"separator"`
-	Regex        yamlconf.Regexp `yaml:"regex"`
-	Modulus      uint64          `yaml:"modulus"`
-	TargetLabel  string          `yaml:"target_label"`
-	Replacement  string          `yaml:"replacement"`
-	Action       RelabelAction   `yaml:"action"`
+	SourceLabels []string        `yaml:"source_labels" help:"Labels whose values, joined, are what the step looks at."`
+	Separator    string          `yaml:"separator" help:"Between joined values."`
+	Regex        yamlconf.Regexp `yaml:"regex" help:"What the joined values must match as a whole; all do by default."`
+	Modulus      uint64          `yaml:"modulus" help:"Divisor of the hash, for hashmod."`
+	TargetLabel  string          `yaml:"target_label" help:"The label that is written."`
+	Replacement  string          `yaml:"replacement" help:"What is written, with the groups of the regular expression."`
+	Action       RelabelAction   `yaml:"action" help:"What the step does."`
 }
 
 // SetDefaults makes RelabelConfig a yamlconf.Defaulter.
@@ -42,10 +42,13 @@ var relabelActions = []string{
 	string(relabel.Lowercase), string(relabel.Replace), string(relabel.Uppercase),
 }
 
+// Allowed lists the actions.
+func (a *RelabelAction) Allowed() string { return strings.Join(relabelActions, ", ") }
+
 // UnmarshalText parses an action.
 func (a *RelabelAction) UnmarshalText(text []byte) error {
 	if *a = RelabelAction(strings.ToLower(string(text))); !slices.Contains(relabelActions, string(*a)) {
-		return fmt.Errorf("%q isn't an action; allowed: %s", text, strings.Join(relabelActions, ", "))
+		return fmt.Errorf("%q isn't an action; allowed: %s", text, a.Allowed())
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package hhh
 
-import "github.com/traffic-monitor-agent/tma/internal/epoch"
+import (
+	"sync"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch"
+)
 
 // Builder collects masses in any order. It isn't safe for concurrent use.
 type Builder struct {
@@ -38,10 +42,12 @@ func (b *Builder) AddUnknown(bytes uint64) { b.unknown += bytes }
 
 // Build sums everything up. The builder is of no use after that.
 func (b *Builder) Build() *Tree {
-	t := &Tree{unknown: b.unknown, self: b.distribute()}
+	work := workspaces.Get().(*workspace)
+	defer workspaces.Put(work)
+	t := &Tree{unknown: b.unknown, self: b.distribute(work)}
 	t.total = t.self
 	for i := range b.families {
-		t.families[i] = b.families[i].build()
+		t.families[i] = b.families[i].build(work.spare)
 		root := t.families[i].levels[0]
 		for j := range root.bytes {
 			t.total.Add(epoch.Count{Packets: root.packets[j], Bytes: root.bytes[j]})
@@ -50,193 +56,73 @@ func (b *Builder) Build() *Tree {
 	return t
 }
 
-// distribute puts all masses into their levels, allocated once, and returns what
-// stands at the root.
-func (b *Builder) distribute() (root epoch.Count) {
-	b.reserve()
+// workspace is memory for sorting, which one build leaves to the next: getting and
+// clearing it would take as long as the sorting.
+type workspace struct{ records, spare []record }
+
+var workspaces = sync.Pool{New: func() any { return &workspace{} }}
+
+// reserve has room for n records.
+func (w *workspace) reserve(n int) {
+	if len(w.records) < n {
+		w.records, w.spare = make([]record, n), make([]record, n)
+	}
+}
+
+// distribute puts all masses into their levels and returns what stands at the root.
+// Addresses, which most masses are, go into the workspace, those of IPv4 from its
+// beginning and those of IPv6 from its end.
+func (b *Builder) distribute(work *workspace) (root epoch.Count) {
+	total := 0
+	for _, masses := range b.lists {
+		total += len(masses)
+	}
+	work.reserve(total)
+	begin, end := 0, len(work.records)
 	for _, masses := range b.lists {
 		for i := range masses {
 			m := &masses[i]
-			if m.family == Any {
+			r := record{m.hi, m.lo, m.Bytes, m.Packets}
+			switch {
+			case m.family == IPv4 && m.length == 32:
+				work.records[begin] = r
+				begin++
+			case m.family == IPv6 && m.length == 128:
+				end--
+				work.records[end] = r
+			case m.family == Any:
 				root.Add(m.Count)
-				continue
+			default:
+				b.families[m.family-IPv4].addInner(r, m.length)
 			}
-			c := &b.families[m.family-IPv4]
-			at := c.floor[m.length]
-			hi, lo := mask(c.lengths[at])
-			c.levels[at] = append(c.levels[at], record{m.hi & hi, m.lo & lo, m.Bytes, m.Packets})
 		}
 	}
+	b.families[0].setLeaves(work.records[:begin])
+	b.families[1].setLeaves(work.records[end:])
 	b.lists = nil
 	return root
 }
 
-// reserve allocates the levels.
-func (b *Builder) reserve() {
-	var counts [2][129]int
-	for _, masses := range b.lists {
-		for i := range masses {
-			if m := &masses[i]; m.family != Any {
-				counts[m.family-IPv4][m.length]++
-			}
-		}
-	}
-	for f := range b.families {
-		c := &b.families[f]
-		sizes := make([]int, len(c.lengths))
-		for length, at := range c.floor {
-			sizes[at] += counts[f][length]
-		}
-		for at, n := range sizes {
-			c.levels[at] = make([]record, 0, n)
-		}
-	}
+// addInner adds a mass that doesn't stand at an address.
+func (c *collected) addInner(r record, length uint8) {
+	at := c.floor[length]
+	hi, lo := mask(c.lengths[at])
+	r.hi, r.lo = r.hi&hi, r.lo&lo
+	c.levels[at] = append(c.levels[at], r)
 }
 
-// build makes the levels from the longest prefixes up: each level is one linear
-// merge of the masses that stand there with the sums of the level below.
-func (c *collected) build() family {
-	f := family{family: c.family, levels: make([]level, len(c.lengths))}
-	last := len(c.lengths) - 1
-	f.levels[last] = sumUp(c.lengths[last], c.levels[last])
-	for l := last - 1; l >= 0; l-- {
-		own := sumUp(c.lengths[l], c.levels[l])
-		f.levels[l] = merge(&own, &f.levels[l+1])
+func (c *collected) setLeaves(masses []record) { c.levels[len(c.levels)-1] = masses }
+
+// build makes the levels in one walk over all masses in the order of their prefixes.
+// spare has room for the masses of any level.
+func (c *collected) build(spare []record) family {
+	for _, masses := range c.levels {
+		if len(masses) > 1 {
+			sortRecords(masses, spare[:len(masses)])
+		}
 	}
+	w := newWalk(c)
+	w.masses()
 	c.levels = nil
-	return f
-}
-
-// newLevel returns an empty level with room for n prefixes.
-func newLevel(length, n int) level {
-	v := level{length: length, hi: make([]uint64, 0, n), bytes: make([]uint64, 0, n), packets: make([]uint64, 0, n)}
-	if length > 64 {
-		v.lo = make([]uint64, 0, n)
-	}
-	return v
-}
-
-// sumUp sorts masses of one length and adds up those of the same prefix. It may
-// change the order of masses.
-func sumUp(length int, masses []record) level {
-	v := newLevel(length, len(masses))
-	if length > 32 || len(masses) < radixMinimum {
-		sortRecords(masses)
-		for i := range masses {
-			v.add(&masses[i])
-		}
-		return v
-	}
-	for _, word := range radixOrder(masses) {
-		v.add(&masses[uint32(word)])
-	}
-	return v
-}
-
-// add adds a mass whose prefix is the level's last one or a later one.
-func (v *level) add(m *record) {
-	if n := len(v.hi); n > 0 && v.hi[n-1] == m.hi && (v.lo == nil || v.lo[n-1] == m.lo) {
-		v.bytes[n-1] += m.bytes
-		v.packets[n-1] += m.packets
-		return
-	}
-	v.append(*m)
-}
-
-// append adds the next prefix.
-func (v *level) append(m record) {
-	v.hi = append(v.hi, m.hi)
-	if v.lo != nil {
-		v.lo = append(v.lo, m.lo)
-	}
-	v.bytes = append(v.bytes, m.bytes)
-	v.packets = append(v.packets, m.packets)
-}
-
-// at returns prefix i with its sums.
-func (v *level) at(i int) record {
-	r := record{hi: v.hi[i], bytes: v.bytes[i], packets: v.packets[i]}
-	if v.lo != nil {
-		r.lo = v.lo[i]
-	}
-	return r
-}
-
-// merge makes an inner level of the masses that stand there and of the parents
-// of the level below.
-func merge(own, below *level) level {
-	m := merging{own: own, below: below}
-	m.maskHi, m.maskLo = mask(own.length)
-	n := len(own.hi) + m.countParents()
-	v := newLevel(own.length, n)
-	v.inner, v.first = true, make([]uint32, 0, n+1)
-	if len(own.hi) > 0 {
-		v.selfBytes = make([]uint64, 0, n)
-	}
-	for m.mass < len(own.hi) || m.child < len(below.hi) {
-		v.first = append(v.first, uint32(m.child))
-		node, self := m.next()
-		v.append(node)
-		if v.selfBytes != nil {
-			v.selfBytes = append(v.selfBytes, self)
-		}
-	}
-	v.first = append(v.first, uint32(m.child))
-	return v
-}
-
-// merging is how far merge has come in its two sorted inputs.
-type merging struct {
-	own, below     *level
-	mass, child    int
-	maskHi, maskLo uint64
-}
-
-// next returns the next prefix of either input, what stands at it and what its
-// children have added up, and how many bytes stand at it.
-func (m *merging) next() (node record, self uint64) {
-	parent, hasChild := record{}, m.child < len(m.below.hi)
-	if hasChild {
-		parent = m.parent(m.child)
-	}
-	node = parent
-	if m.mass < len(m.own.hi) {
-		own := m.own.at(m.mass)
-		if !hasChild || !less(&parent, &own) {
-			node, self = own, own.bytes
-			m.mass++
-		}
-	}
-	for m.child < len(m.below.hi) && m.under(m.child, &node) {
-		node.bytes += m.below.bytes[m.child]
-		node.packets += m.below.packets[m.child]
-		m.child++
-	}
-	return node, self
-}
-
-// parent returns the prefix above a child, without sums.
-func (m *merging) parent(child int) record {
-	r := record{hi: m.below.hi[child] & m.maskHi}
-	if m.below.lo != nil {
-		r.lo = m.below.lo[child] & m.maskLo
-	}
-	return r
-}
-
-// under says that a child is below a prefix.
-func (m *merging) under(child int, node *record) bool {
-	return m.below.hi[child]&m.maskHi == node.hi && (m.below.lo == nil || m.below.lo[child]&m.maskLo == node.lo)
-}
-
-// countParents counts the distinct parents of the level below, so that memory is
-// allocated once.
-func (m *merging) countParents() int {
-	n, hi, lo := 0, m.below.hi, m.below.lo
-	for i := range hi {
-		if i == 0 || (hi[i]^hi[i-1])&m.maskHi != 0 || lo != nil && (lo[i]^lo[i-1])&m.maskLo != 0 {
-			n++
-		}
-	}
-	return n
+	return family{family: c.family, levels: w.levels}
 }

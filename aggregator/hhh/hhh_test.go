@@ -71,7 +71,7 @@ func build(r *rand.Rand, levels Levels, masses []Mass, unknown uint64) (*Tree, *
 // forRandomTrees tests small trees, and three that are large enough for the radix
 // sort to take part.
 func forRandomTrees(t *testing.T, test func(*testing.T, *rand.Rand, *Tree, *oracle)) {
-	forRandomTreesOf(t, 3*radixMinimum, test)
+	forRandomTreesOf(t, 100*insertionMaximum, test)
 }
 
 // forRandomTreesOf tests trees that are at most so large.

@@ -16,6 +16,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"regexp"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -73,6 +74,9 @@ type Capture struct {
 	half     fold.Half // that the kernel writes to
 	sequence uint64
 	start    time.Time // of the epoch
+	measured Health    // of the epoch that ends
+	ringPeak peak
+	health   atomic.Pointer[Health]
 }
 
 // New loads the program. Without the privilege it returns a CapabilityError.
@@ -259,6 +263,7 @@ func (c *Capture) endEpoch(sink Sink) error {
 	e := c.closeBooks(idle)
 	c.sequence++
 	e.Sequence, e.Start, e.End = c.sequence, c.start, end
+	c.publish(end)
 	c.start = end
 	c.reach(booked)
 	c.commit(e, idle)
@@ -274,9 +279,11 @@ func (c *Capture) endEpoch(sink Sink) error {
 // bookSlots books an idle half of the cache.
 func (c *Capture) bookSlots(h fold.Half) {
 	slots := c.kernel.halfSlots(h)
+	c.measured.CacheEntries = 0
 	for i := range slots {
 		if slots[i].Packets != 0 {
 			c.book(&slots[i])
+			c.measured.CacheEntries++
 		}
 	}
 }
@@ -321,6 +328,8 @@ func (c *Capture) bookBatch() {
 func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 	c.devices.prepare(c.ledger)
 	books := c.ledger.Close(h)
+	c.measured.TableEntries = books.Entries
+	c.measured.Folds += books.Folds
 	return &epoch.Epoch{
 		Host:          c.config.Host,
 		Devices:       c.devices.report(c.totals.take(h), books.Duplicates),

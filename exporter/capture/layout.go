@@ -79,9 +79,12 @@ func (l Layout) fitTable(total int) int {
 }
 
 // kernelBytes is the memory of the maps whose size the layout decides.
-func (l *Layout) kernelBytes() int {
-	const slotBytes, counterBytes = int(unsafe.Sizeof(bpf.CaptureSlot{})), int(unsafe.Sizeof(bpf.CaptureCounters{}))
-	return l.RingBytes + 2*l.cacheSlots()*slotBytes + 2*l.halfCounters()*counterBytes
+func (l *Layout) kernelBytes() int { return l.RingBytes + l.cacheBytes() + l.counterBytes() }
+
+func (l *Layout) cacheBytes() int { return 2 * l.cacheSlots() * int(unsafe.Sizeof(bpf.CaptureSlot{})) }
+
+func (l *Layout) counterBytes() int {
+	return 2 * l.halfCounters() * int(unsafe.Sizeof(bpf.CaptureCounters{}))
 }
 
 // ledger returns the sizes of the tables of user space.
@@ -98,6 +101,18 @@ func (l *Layout) ledger() fold.LedgerConfig {
 func (l *Layout) Bytes() int {
 	ledger := l.ledger()
 	return l.kernelBytes() + ledger.Bytes()
+}
+
+// uses lists what Bytes consists of.
+func (l *Layout) uses() []MemoryUse {
+	table := l.TableEntries * fold.EntryBytes
+	return []MemoryUse{
+		{"cache", l.cacheBytes()},
+		{"counters", l.counterBytes()},
+		{"ring", l.RingBytes},
+		{"flow_table", table},
+		{"ladders_and_sketches", l.Bytes() - l.kernelBytes() - table},
+	}
 }
 
 // floorPowerOfTwo returns the greatest power of two that is at most n, 0 for 0.

@@ -29,6 +29,9 @@ type ring struct {
 	position uint64 // up to which records are read
 	polled   uint64 // position at the last call of idle
 	held     *held  // nil: what is read is given back at once
+
+	taken uint64 // slots, ever
+	peak  uint64 // most bytes that waited, since somebody set it to 0
 }
 
 // held keeps what is read in the ring until the epoch that it is in is committed, so
@@ -137,7 +140,14 @@ func openRing(m *ebpf.Map) (*ring, error) {
 
 // drain hands each evicted slot to take, up to what had been produced when it began.
 // A slot is the kernel's memory and valid only during the call.
-func (r *ring) drain(take func(*bpf.CaptureSlot)) { r.drainTo(r.producer.Load(), take) }
+func (r *ring) drain(take func(*bpf.CaptureSlot)) { r.drainTo(r.produced(), take) }
+
+// produced returns the producer's position, and notes how much waits.
+func (r *ring) produced() uint64 {
+	position := r.producer.Load()
+	r.peak = max(r.peak, position-r.consumer.Load())
+	return position
+}
 
 // Waiting for a record that a CPU is still writing takes less than a microsecond,
 // unless a hypervisor has just taken the CPU away.
@@ -149,7 +159,7 @@ const (
 // drainAll is drain, but waits for records that are still being written: behind
 // one of the epoch that has begun there may be others of the one that ends.
 func (r *ring) drainAll(take func(*bpf.CaptureSlot)) {
-	end, limit := r.producer.Load(), time.Now().Add(busyLimit)
+	end, limit := r.produced(), time.Now().Add(busyLimit)
 	for !r.drainTo(end, take) && time.Now().Before(limit) {
 		time.Sleep(busyWait)
 	}
@@ -186,6 +196,7 @@ func (r *ring) takeRecord(position uint64, length uint32, take func(*bpf.Capture
 	for i := range slots {
 		if slots[i].Packets != 0 {
 			take(&slots[i])
+			r.taken++
 		}
 	}
 }

@@ -2,6 +2,7 @@ package collector_test
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"strings"
@@ -240,4 +241,51 @@ func TestDrainHistogram(t *testing.T) {
 		return
 	}
 	t.Error("no histogram")
+}
+
+// source is a capture whose numbers are all different.
+type source struct{ stats []capture.ProgramStats }
+
+func (source) Health() *capture.Health {
+	return &capture.Health{
+		End: time.Unix(100, 5e8), Lag: 2 * time.Millisecond, CacheEntries: 3, CacheRoom: 4, TableEntries: 5, TableRoom: 6,
+		RingPeak: 7, RingRoom: 8, Evictions: 9, Folds: 10,
+	}
+}
+
+func (s source) ProgramStats() []capture.ProgramStats { return s.stats }
+
+func (source) Memory() []capture.MemoryUse {
+	return []capture.MemoryUse{{Part: "cache", Bytes: 11}, {Part: "ring", Bytes: 12}}
+}
+
+func TestHealth(t *testing.T) {
+	stats := []capture.ProgramStats{{Direction: flow.Egress, Runs: 17, Time: 1500 * time.Millisecond}}
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collector.NewHealth(collector.HealthConfig{
+		Source: source{stats}, Kept: func() (int, int) { return 13, 14 }, CaptureMemory: 15, EpochsMemory: 16, Start: start,
+	}))
+	got := map[string]float64{}
+	for _, family := range gather(t, registry) {
+		for _, m := range family.Metric {
+			name := family.GetName()
+			for _, pair := range m.Label {
+				name += "/" + pair.GetValue()
+			}
+			got[strings.TrimPrefix(name, "tma_")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	want := map[string]float64{
+		"capture_last_epoch_timestamp_seconds": 100.5, "capture_epoch_lag_seconds": 0.002,
+		"capture_cache_entries": 3, "capture_cache_entries_limit": 4,
+		"capture_flow_table_entries": 5, "capture_flow_table_entries_limit": 6,
+		"capture_ring_peak_bytes": 7, "capture_ring_limit_bytes": 8,
+		"capture_cache_evictions_total": 9, "capture_folds_total": 10,
+		"capture_memory_bytes/cache": 11, "capture_memory_bytes/ring": 12, "capture_memory_limit_bytes": 15,
+		"epochs_kept": 13, "epochs_kept_bytes": 14, "epochs_limit_bytes": 16,
+		"capture_program_runs_total/egress": 17, "capture_program_seconds_total/egress": 1.5,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got  %v\nwant %v", got, want)
+	}
 }

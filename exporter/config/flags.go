@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -26,8 +27,10 @@ type Options struct {
 	File          string // the YAML file; empty for none
 	CheckOnly     bool   // end after checking the configuration
 	TelemetryPath string // of the metrics
-	Web           *web.FlagConfig
-	Log           *promslog.Config
+	// EnableProfiles serves /debug/pprof/.
+	EnableProfiles bool
+	Web            *web.FlagConfig
+	Log            *promslog.Config
 }
 
 // What the program is told to do.
@@ -63,7 +66,7 @@ func Parse(args []string) (*Options, error) {
 		return nil, err
 	}
 	if err := web.Validate(*options.Web.WebConfigFile); err != nil {
-		return nil, fmt.Errorf("--web.config.file: %w", err)
+		return nil, fmt.Errorf("--web.config.file: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
 	return &options, nil
 }
@@ -80,6 +83,7 @@ func (o *Options) flags() *kingpin.Application {
 	app.Flag("config.file", "YAML configuration file; its keys are those of the flags.").StringVar(&o.File)
 	app.Flag("config.check", "Check the configuration and end.").BoolVar(&o.CheckOnly)
 	app.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&o.TelemetryPath)
+	app.Flag("web.enable-pprof", "Serve profiles of the exporter itself under /debug/pprof/.").BoolVar(&o.EnableProfiles)
 	o.Web = kingpinflag.AddFlags(app, DefaultAddress)
 	for _, s := range o.Config.settings() {
 		app.Flag(s.flag(), s.help).PlaceHolder(s.String()).SetValue(&flagValue{setting: s})
@@ -89,11 +93,12 @@ func (o *Options) flags() *kingpin.Application {
 	return app
 }
 
-// checkTelemetryPath refuses paths that other handlers have.
-func checkTelemetryPath(path string) error {
-	taken := path == "/" || strings.HasPrefix(path, "/v1/") || strings.HasPrefix(path, "/-/")
-	if !strings.HasPrefix(path, "/") || taken || strings.ContainsAny(path, "{} \t") {
-		return fmt.Errorf("--web.telemetry-path: %q isn't free; allowed: a path such as /metrics, but not the root or one below /v1 or /-", path)
+// checkTelemetryPath refuses paths that other handlers have, and those that no
+// request has.
+func checkTelemetryPath(given string) error {
+	taken := given == "/" || strings.HasPrefix(given, "/v1/") || strings.HasPrefix(given, "/-/") || strings.HasPrefix(given, "/debug/pprof")
+	if !strings.HasPrefix(given, "/") || taken || path.Clean(given) != given || strings.ContainsAny(given, "{} \t?#%") {
+		return fmt.Errorf("--web.telemetry-path: %q isn't free; allowed: a path such as /metrics, but not the root or one below /v1, /- or /debug/pprof", given)
 	}
 	return nil
 }

@@ -15,9 +15,15 @@ import (
 type setting struct {
 	key   string // its path in the file
 	help  string
-	value any          // points into a Config
-	check func() error // that the value is allowed; nil if every value of the type is
-	live  bool         // may change while the exporter runs
+	value any   // points into a Config
+	rule  *rule // which values are allowed; nil if every one of the type is
+	live  bool  // may change while the exporter runs
+}
+
+// rule is what a value must be besides of its type.
+type rule struct {
+	allowed string
+	check   func() error // also says what is allowed
 }
 
 // flag returns the name of the setting's flag.
@@ -39,13 +45,13 @@ func (c *Config) settings() []setting {
 		{"capture.fleet", "A network of monitored hosts, whose traffic with this host an aggregator counts once. Repeatable.",
 			&c.Capture.Fleet, nil, true},
 		{"capture.pin_path", "Directory in a BPF file system, such as /sys/fs/bpf/tma, where counting goes on when the exporter ends, for the next one to take over. Empty: counting ends with the exporter.",
-			&c.Capture.PinPath, c.checkPinPath, false},
+			&c.Capture.PinPath, &rule{allowedPinPath, c.checkPinPath}, false},
 		{"topk.k", "How many flows, sources, destinations and services have series of their own.",
 			&c.TopK.K, within(&c.TopK.K, 1, 1000), false},
 		{"topk.window", "The time over which rates of top flows, sources, destinations and services are taken.",
 			&c.TopK.Window, within(&c.TopK.Window, duration(time.Second), duration(10*time.Minute)), false},
 		{"epochs.host", "The name of this host in its epochs; the system's host name if empty.",
-			&c.Epochs.Host, c.checkHost, false},
+			&c.Epochs.Host, &rule{allowedHost, c.checkHost}, false},
 		{"epochs.flows", "How many flows an epoch carries to aggregators; smaller ones are folded into prefixes.",
 			&c.Epochs.Flows, within(&c.Epochs.Flows, 1, 100_000), true},
 		{"epochs.retention", "How long epochs are kept for aggregators.",
@@ -53,21 +59,32 @@ func (c *Config) settings() []setting {
 		{"epochs.memory", "Memory for kept epochs; the oldest go, even before their time.",
 			&c.Epochs.Memory, within(&c.Epochs.Memory, 1<<20, 4<<30), false},
 		{"sketch.key_file", "File with the fleet's secret for counting distinct things, 32 hexadecimal digits. Without it the key is public, and crafted packets can drive the counts to any value.",
-			&c.Sketch.KeyFile, c.checkKeyFile, false},
+			&c.Sketch.KeyFile, &rule{"a readable file with 32 hexadecimal digits", c.checkKeyFile}, false},
 	}
 }
 
 func duration(d time.Duration) yamlconf.Duration { return yamlconf.Duration(d) }
 
-// within returns a check that a value lies between two bounds, both allowed.
-func within[T cmp.Ordered](value *T, low, high T) func() error {
-	return func() error {
+// within allows what lies between two bounds, and the bounds.
+func within[T cmp.Ordered](value *T, low, high T) *rule {
+	allowed := fmt.Sprintf("%v to %v", low, high)
+	return &rule{allowed, func() error {
 		if *value < low || *value > high {
-			return fmt.Errorf("%v is out of range; allowed: %v to %v", *value, low, high)
+			return fmt.Errorf("%v is out of range; allowed: %s", *value, allowed)
 		}
 		return nil
-	}
+	}}
 }
+
+// verify returns what is wrong with the current value.
+func (s *setting) verify() error {
+	if s.rule == nil {
+		return nil
+	}
+	return s.rule.check()
+}
+
+const allowedPinPath = "an absolute path without dots in the last name, such as /sys/fs/bpf/tma"
 
 // checkPinPath refuses what a BPF file system can't have.
 func (c *Config) checkPinPath() error {
@@ -75,7 +92,7 @@ func (c *Config) checkPinPath() error {
 	if path == "" || filepath.IsAbs(path) && filepath.Clean(path) == path && !strings.Contains(filepath.Base(path), ".") {
 		return nil
 	}
-	return fmt.Errorf("%q can't be in a BPF file system; allowed: an absolute path without dots in the last name, such as /sys/fs/bpf/tma", path)
+	return fmt.Errorf("%q can't be in a BPF file system; allowed: %s", path, allowedPinPath)
 }
 
 // CheckReload returns an error that names the first key in which another
@@ -93,10 +110,12 @@ func (c *Config) CheckReload(other *Config) error {
 // maxHost is the longest name of a host (RFC 1035, 2.3.4).
 const maxHost = 253
 
+var allowedHost = fmt.Sprintf("at most %d printable ASCII characters without a space", maxHost)
+
 func (c *Config) checkHost() error {
 	odd := strings.ContainsFunc(c.Epochs.Host, func(r rune) bool { return r <= ' ' || r > '~' })
 	if odd || len(c.Epochs.Host) > maxHost {
-		return fmt.Errorf("not a name; allowed: at most %d printable ASCII characters without a space", maxHost)
+		return fmt.Errorf("not a name; allowed: %s", allowedHost)
 	}
 	return nil
 }
@@ -117,10 +136,7 @@ func (c *Config) Load(file string) error {
 		c.Sketch.KeyFile = filepath.Join(filepath.Dir(file), path)
 	}
 	for _, s := range c.settings() {
-		if s.check == nil {
-			continue
-		}
-		if err := s.check(); err != nil {
+		if err := s.verify(); err != nil {
 			return &yamlconf.Error{File: file, Key: s.key, Err: err}
 		}
 	}
@@ -140,10 +156,7 @@ func (s *setting) set(text string) error {
 	if err := yamlconf.Set(text, s.value); err != nil {
 		return err
 	}
-	if s.check == nil {
-		return nil
-	}
-	return s.check()
+	return s.verify()
 }
 
 // String returns the current value as a flag writes it.

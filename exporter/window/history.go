@@ -102,6 +102,14 @@ func (h *History) Keep(sequence uint64, end time.Time, message []byte) {
 	h.added = make(chan struct{})
 }
 
+// Size returns how many epochs are kept, and the memory of their messages. Safe for
+// concurrent use.
+func (h *History) Size() (epochs, bytes int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.epochs), h.bytes
+}
+
 // trim returns the epoch with its largest flows alone, every other folded into
 // the ladders. What it returns is valid until the next call.
 func (h *History) trim(e *epoch.Epoch, config *HistoryConfig) *epoch.Epoch {

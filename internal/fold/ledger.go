@@ -35,6 +35,7 @@ type Ledger struct {
 	forwarding uint32       // number of the epoch until which forwards holds
 	books      [2]book      // by Half
 	flows      []epoch.Flow // of the half that was closed last
+	entries    int          // see Books; only Close reads it, what foldWay adds goes nowhere
 	key        siphash.Key
 	touched    uint64 // see table.touch
 }
@@ -45,6 +46,7 @@ type book struct {
 	folded     *cms.Sketch   // bytes of folded flows, by identity
 	duplicates []epoch.Count // by point
 	distinct   distinct
+	folds      uint64 // flows in folded
 }
 
 // NewLedger returns an empty ledger. Free gives its memory back.
@@ -175,12 +177,14 @@ type Books struct {
 	Ladders    []epoch.Ladder
 	Duplicates []epoch.Count // by point
 	Sketches   []epoch.Sketch
+	Entries    int    // of the table that had traffic: flows, once for each point that saw them
+	Folds      uint64 // flows that had traffic and lost their place
 }
 
 // Close ends the epoch of a half and empties it.
 func (l *Ledger) Close(h Half) Books {
 	b := &l.books[h]
-	l.flows = l.flows[:0]
+	l.flows, l.entries = l.flows[:0], 0
 	l.epoch++
 	for i, marks := range l.table.marks[h] {
 		for ; marks != 0; marks &= marks - 1 {
@@ -188,7 +192,10 @@ func (l *Ledger) Close(h Half) Books {
 		}
 	}
 	clear(l.table.marks[h])
-	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches()}
+	return Books{
+		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches(),
+		Entries: l.entries, Folds: b.folds,
+	}
 }
 
 // Reset empties what Close handed out, before the half is used again.
@@ -198,6 +205,7 @@ func (l *Ledger) Reset(h Half) {
 	b.folded.Reset()
 	b.distinct.reset()
 	clear(b.duplicates)
+	b.folds = 0
 }
 
 // closeSet moves each flow of a set that has traffic in the half to its book.
@@ -216,6 +224,7 @@ func (l *Ledger) closeSet(set int, h Half) {
 func (l *Ledger) closeFlow(set, way int, h Half) {
 	b, e := &l.books[h], &l.table.entries[set*tableWays+way]
 	id := identity(set, l.table.lines[set].tags[way])
+	l.entries++
 	c, point := l.settleOnce(set, way, id, h)
 	if c == (epoch.Count{}) {
 		return
@@ -240,6 +249,7 @@ func (l *Ledger) foldWay(set, way int) {
 		if c, _ := l.settleOnce(set, way, id, Half(h)); c != (epoch.Count{}) {
 			b := &l.books[h]
 			l.insertLate(b, &victim)
+			b.folds++
 			b.folded.Add(id, c.Bytes)
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c)
 		}
@@ -255,6 +265,16 @@ func (l *Ledger) foldWay(set, way int) {
 			l.table.clear(set, other)
 		}
 	}
+}
+
+// observations counts the points that saw e's flow in the half.
+func observations(set []entry, e *entry, h Half) (n int) {
+	for i := range set {
+		if set[i].active(h) && e.sameFlow(&set[i]) {
+			n++
+		}
+	}
+	return n
 }
 
 // observed says whether any point saw in the half the flow that a way's entry is
@@ -280,6 +300,7 @@ func (l *Ledger) settleOnce(set, way int, id uint64, h Half) (counted epoch.Coun
 	e := &entries[way]
 	if !l.table.alone(set, way) {
 		defer l.table.reweigh(set)
+		l.entries += observations(entries, e, h) - 1
 		if l.primary(entries, e) == nil {
 			if point, ok := l.pointOf(id); ok && !restore(entries, e, point) {
 				l.bookDuplicates(entries, e, h)

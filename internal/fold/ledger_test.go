@@ -250,3 +250,29 @@ func TestForwardedFlowsCountOnceUnderPressure(t *testing.T) {
 		t.Errorf("%v duplicates, want %v: all that was seen and isn't counted", duplicate, want)
 	}
 }
+
+// Books tell how many entries had traffic, at all points, and how many flows lost
+// their place.
+func TestBooksTellHowFullTheTableWas(t *testing.T) {
+	l := newTestLedger(512)
+	for n := range uint64(20) {
+		for point := range uint16(3) {
+			l.Add(0, testRecord(n, 2*point, 1, 100))
+		}
+	}
+	if b := l.Close(0); b.Entries != 60 || b.Folds != 0 || len(b.Flows) != 20 {
+		t.Errorf("%d entries, %d folds, %d flows; 20 flows were added at 3 points", b.Entries, b.Folds, len(b.Flows))
+	}
+	l.Reset(0)
+	for n := range uint64(2000) {
+		l.Add(1, testRecord(1000+n, 0, 1, 100))
+	}
+	b := l.Close(1)
+	if b.Entries != len(b.Flows) || b.Entries > 512 || b.Folds != 2000-uint64(len(b.Flows)) {
+		t.Errorf("%d entries, %d folds, %d flows; 2000 flows were added to a table of 512", b.Entries, b.Folds, len(b.Flows))
+	}
+	l.Reset(1)
+	if b := l.Close(1); b.Entries != 0 || b.Folds != 0 {
+		t.Errorf("%d entries and %d folds of an empty half", b.Entries, b.Folds)
+	}
+}

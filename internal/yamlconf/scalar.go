@@ -78,6 +78,22 @@ func setFloat(text string, to reflect.Value) error {
 	return nil
 }
 
+// Allowed says what values of the type that into points to are like.
+func Allowed(into any) string { return allowed(reflect.ValueOf(into).Elem()) }
+
+func allowed(v reflect.Value) string {
+	switch {
+	case isScalar(v):
+		return scalarName(v)
+	case v.Kind() == reflect.Slice:
+		return "a list, each element " + allowed(newElement(v.Type().Elem()))
+	case v.Kind() == reflect.Map:
+		return "a map of names, each value " + allowed(newElement(v.Type().Elem()))
+	default:
+		return "a map with the keys " + fieldsOf(v).names()
+	}
+}
+
 // scalarName says what a scalar of this type may be.
 func scalarName(v reflect.Value) string {
 	if named, ok := v.Addr().Interface().(interface{ Allowed() string }); ok {
