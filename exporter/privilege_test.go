@@ -67,7 +67,7 @@ func attachedTo(t *testing.T, devices ...string) {
 	})
 }
 
-// checkCapabilities demands what docs/privileges.md says of a running exporter.
+// checkCapabilities demands what tma-exporter(8) says of a running exporter.
 func (s *service) checkCapabilities(t *testing.T) {
 	t.Helper()
 	const retained = 1<<unix.CAP_BPF | 1<<unix.CAP_NET_ADMIN
