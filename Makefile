@@ -66,7 +66,7 @@ test-system: check test-kernels test-package ## The suites that need heavy packa
 
 .PHONY: test-package
 test-package: root go ## The Debian package, in a fresh Debian 12
-	@.ci/need mmdebstrap lintian
+	@.ci/need mmdebstrap lintian systemd-container iproute2 curl
 	@.ci/package
 
 # What test-kernels needs besides Go.
