@@ -34,6 +34,10 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
+	if err := capture.DropPrivileges(); err != nil {
+		return err
+	}
+	spareMemory()
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w, logger)
 	endpoints, err := w.endpoints()
