@@ -55,6 +55,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 			}
 			batch = epoch.EncodeBatch([16]byte{1}, 1, 8, nil)
 		}
+		w.Header().Set("Content-Type", "application/x-protobuf")
 		w.Write(batch)
 	}))
 	t.Cleanup(server.Close)

@@ -10,13 +10,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/prometheus/common/promslog"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/collector"
 	"github.com/traffic-monitor-agent/tma/aggregator/config"
 	"github.com/traffic-monitor-agent/tma/aggregator/scrape"
 	"github.com/traffic-monitor-agent/tma/aggregator/store"
+	"github.com/traffic-monitor-agent/tma/aggregator/targets"
 	"github.com/traffic-monitor-agent/tma/internal/docs"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/reload"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
@@ -49,7 +52,12 @@ func sampleRegistry(t *testing.T) *prometheus.Registry {
 	}
 	now = begin.Add(8 * time.Second) // the second is closed
 	statuses := func() []scrape.Status { return []scrape.Status{{Target: scrape.Target{Name: "a:1"}, Up: true}} }
-	registry := newRegistry(collector.New(collectorConfiguration(c), windows, statuses, clock))
+	registry := prometheus.NewRegistry()
+	logger := promslog.NewNopLogger()
+	if _, err := targets.New(func([]scrape.Target) {}, registry, logger); err != nil {
+		t.Fatal(err)
+	}
+	register(registry, collector.New(collectorConfiguration(c), windows, statuses, clock), reload.New(nil, logger))
 	metricsHandler(registry)
 	return registry
 }

@@ -55,7 +55,8 @@ func run(ctx context.Context, arguments []string) error {
 	if _, err := o.flags().Parse(arguments); err != nil {
 		return fmt.Errorf("%w; see --help", err)
 	}
-	configuration, err := config.Load(filepath.Clean(o.file))
+	o.file = filepath.Clean(o.file)
+	configuration, err := config.Load(o.file)
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func run(ctx context.Context, arguments []string) error {
 		fmt.Printf("%s: the configuration is valid\n", o.file)
 		return nil
 	}
-	aggregator, err := New(configuration, promslog.New(&o.log))
+	aggregator, err := New(configuration, o.file, promslog.New(&o.log))
 	if err != nil {
 		return err
 	}

@@ -46,7 +46,7 @@ func newCollector(t *testing.T) *Collector {
 	statuses := func() []scrape.Status {
 		return []scrape.Status{
 			{Target: scrape.Target{Name: "a:1"}, Up: true, LastEpoch: end, MissedEpochs: 2, ReceivedBytes: 77, Polls: 5, LastDuration: time.Second},
-			{Target: scrape.Target{Name: "b:1"}, Polls: 4, Errors: 4, RefusedEpochs: 1},
+			{Target: scrape.Target{Name: "b:1"}, Polls: 4, Errors: map[scrape.Reason]uint64{scrape.Timeout: 3, scrape.Invalid: 1}, RefusedEpochs: 1},
 		}
 	}
 	now = t0.Add(12 * time.Second) // the second is closed
