@@ -94,9 +94,14 @@ func freeAddress(t *testing.T) string {
 // get asks until the answer is as wanted, for ten seconds.
 func get(t *testing.T, url string, ok func(status int, body string) bool) {
 	t.Helper()
+	getWith(t, http.DefaultClient, url, ok)
+}
+
+func getWith(t *testing.T, client *http.Client, url string, ok func(status int, body string) bool) {
+	t.Helper()
 	var last string
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		response, err := http.Get(url)
+		response, err := client.Get(url)
 		if err != nil {
 			last = err.Error()
 			continue

@@ -1,6 +1,10 @@
 package targets
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // Why targets that were found aren't scraped: values of the label reason.
 const (
@@ -44,4 +48,27 @@ func (m *metrics) set(job string, c counts) {
 	for _, reason := range dropReasons {
 		m.dropped.WithLabelValues(job, reason).Set(float64(c.dropped[reason]))
 	}
+}
+
+// conventional registers all metrics but one of Prometheus', whose name has its type in
+// it, which promtool refuses; prometheus_sd_refresh_duration_seconds says as much.
+type conventional struct{ prometheus.Registerer }
+
+const unconventional = `"prometheus_sd_refresh_duration_histogram_seconds"`
+
+// Register implements prometheus.Registerer.
+func (c conventional) Register(collector prometheus.Collector) error {
+	described := make(chan *prometheus.Desc, 16)
+	go func() {
+		defer close(described)
+		collector.Describe(described)
+	}()
+	skip := false
+	for d := range described {
+		skip = skip || strings.Contains(d.String(), unconventional)
+	}
+	if skip {
+		return nil
+	}
+	return c.Registerer.Register(collector)
 }

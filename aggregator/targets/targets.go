@@ -40,7 +40,7 @@ type Manager struct {
 // targets, sorted by name, whenever they may have changed. The metrics of the discovery
 // are Prometheus' own, prometheus_sd_*.
 func New(apply func([]scrape.Target), registerer prometheus.Registerer, logger *slog.Logger) (*Manager, error) {
-	sd, err := discovery.CreateAndRegisterSDMetrics(registerer)
+	sd, err := discovery.CreateAndRegisterSDMetrics(conventional{registerer})
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
-	"runtime"
+	"runtime/metrics"
 	"strings"
 	"testing"
 	"time"
@@ -185,11 +185,12 @@ func fuzzBound(n int) uint64 { return 256*uint64(n) + uint64(n)/10*2*hll.Registe
 
 // allocated returns how many bytes a function allocated, and whoever ran beside it.
 func allocated(do func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	before := sample[0].Value.Uint64()
 	do()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
+	metrics.Read(sample)
+	return sample[0].Value.Uint64() - before
 }
 
 // The worst of small messages costs what the bounds say, at most.
