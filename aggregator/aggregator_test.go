@@ -169,6 +169,7 @@ scrape_configs:
 func TestBadStarts(t *testing.T) {
 	good := writeConfig(t, "retention: 5m\n")
 	bad := writeConfig(t, "retention: long\n")
+	web := writeConfig(t, "basic_auth_user: {}\n")
 	for _, test := range []struct {
 		arguments []string
 		want      string
@@ -176,6 +177,7 @@ func TestBadStarts(t *testing.T) {
 		{[]string{"--config.file", bad}, bad + `: retention: "long" isn't a duration; allowed: a duration such as 500ms, 15s or 1h`},
 		{[]string{"--config.check", "--config.file", bad}, bad + `: retention: `},
 		{[]string{"--config.file", "/nowhere.yml"}, "/nowhere.yml: "},
+		{[]string{"--config.check", "--config.file", good, "--web.config.file", web}, "--web.config.file: yaml: unmarshal errors: line 1: field basic_auth_user not found"},
 		{[]string{"--nonsense"}, "unknown long flag '--nonsense'"},
 		{[]string{"--config.file", good, "--web.listen-address", "300.0.0.1:1", "--log.level", "error"}, "300.0.0.1"},
 	} {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -54,6 +55,9 @@ func run(ctx context.Context, arguments []string) error {
 	var o options
 	if _, err := o.flags().Parse(arguments); err != nil {
 		return fmt.Errorf("%w; see --help", err)
+	}
+	if err := web.Validate(*o.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %s", strings.Join(strings.Fields(err.Error()), " "))
 	}
 	o.file = filepath.Clean(o.file)
 	configuration, err := config.Load(o.file)

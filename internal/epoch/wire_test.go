@@ -180,8 +180,9 @@ func FuzzDecodeBatch(f *testing.F) {
 
 // fuzzBound is what a message of n bytes may have allocated: some hundred bytes for
 // each of its messages of 2 bytes, 8 for each column's byte, twice while columns grow,
-// and the registers of its sketches, of which an epoch has 16, in at least 10 bytes.
-func fuzzBound(n int) uint64 { return 256*uint64(n) + uint64(n)/10*2*hll.Registers + 1<<20 }
+// and the registers of its sketches, 16 of each of 128 epochs at most, of 4 bytes at
+// least.
+func fuzzBound(n int) uint64 { return 256*uint64(n) + 2*hll.Registers*min(uint64(n)/4, 16*128) + 1<<20 }
 
 // allocated returns how many bytes a function allocated, and whoever ran beside it.
 func allocated(do func()) uint64 {
