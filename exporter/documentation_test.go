@@ -84,7 +84,7 @@ func sampleRegistry(t *testing.T) *prometheus.Registry {
 	o, err := config.Parse(nil)
 	must(t, err)
 	w := sampleWindows(t, o)
-	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
+	reload := newReloader(nil, &o.Config, nil, w, promslog.NewNopLogger())
 	registry := w.registry(w.newHealth(sampleSource{}, &o.Config), reload)
 	metricsHandler(registry, promslog.NewNopLogger())
 	return registry

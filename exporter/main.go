@@ -11,6 +11,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
+	"github.com/traffic-monitor-agent/tma/exporter/top"
 )
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -27,6 +28,8 @@ func run(args []string) int {
 		fmt.Println("tma-exporter: the configuration is right")
 	case options.Command == config.CommandDetach:
 		err = detach(options.Config.Capture.PinPath)
+	case options.Command == config.CommandTop:
+		err = top.Run(ctx, options.Top, os.Stdout)
 	default:
 		err = serve(ctx, args, options)
 	}

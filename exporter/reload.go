@@ -5,7 +5,6 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
-	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/reload"
 )
 
@@ -17,7 +16,7 @@ type reloadable interface {
 // newReloader reads the arguments of the command line, and the file that they name,
 // again. What is wrong, or can't change while the exporter runs, leaves everything as
 // it is.
-func newReloader(args []string, running *config.Config, source reloadable, history *window.History, logger *slog.Logger) *reload.Reloader {
+func newReloader(args []string, running *config.Config, source reloadable, windows *windows, logger *slog.Logger) *reload.Reloader {
 	return reload.New(func() error {
 		options, err := config.Parse(args)
 		if err != nil {
@@ -30,7 +29,7 @@ func newReloader(args []string, running *config.Config, source reloadable, histo
 		if err := source.Reload(liveConfig(changed)); err != nil {
 			return err
 		}
-		history.Reconfigure(historyConfig(changed))
+		windows.reconfigure(changed)
 		running = changed
 		return nil
 	}, logger)

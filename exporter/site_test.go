@@ -23,7 +23,7 @@ func site(t *testing.T, w *windows, o *config.Options) http.Handler {
 	t.Helper()
 	endpoints, err := w.endpoints()
 	must(t, err)
-	reload := newReloader(nil, &o.Config, nil, w.history, promslog.NewNopLogger())
+	reload := newReloader(nil, &o.Config, nil, w, promslog.NewNopLogger())
 	registry := w.registry(w.newHealth(sampleSource{}, &o.Config), reload)
 	handler, err := newSite(o, metricsHandler(registry, promslog.NewNopLogger()), endpoints, reload)
 	must(t, err)

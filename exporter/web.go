@@ -57,6 +57,7 @@ func landingPage(o *config.Options) (http.Handler, error) {
 		Profiling:   profiling,
 		Links: []web.LandingLinks{
 			{Address: o.TelemetryPath, Text: "Metrics", Description: "for Prometheus"},
+			{Address: "/v1/snapshot", Text: "Snapshot", Description: "JSON, the last seconds at a glance"},
 			{Address: "/v1/epochs", Text: "Epochs", Description: "protobuf, for tma-aggregator"},
 			{Address: "/-/healthy", Text: "Healthy", Description: "as long as requests are answered"},
 			{Address: "/-/ready", Text: "Ready", Description: "from the first epoch on"},

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/common/promslog"
@@ -19,6 +20,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/exporter/config"
 	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 )
 
 // serve captures and serves until the context ends. The arguments are read again for
@@ -32,8 +34,12 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
+	if err := capture.DropPrivileges(); err != nil {
+		return err
+	}
+	spareMemory()
 	w.attach(source)
-	reload := newReloader(args, &o.Config, source, w.history, logger)
+	reload := newReloader(args, &o.Config, source, w, logger)
 	endpoints, err := w.endpoints()
 	if err != nil {
 		return err
@@ -87,6 +93,11 @@ type windows struct {
 	history     *window.History
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	flows       *window.FlowSketch
+	cpu         *api.CPU
+	entropy     *window.Entropy
+	peers       *window.Peers
+	names       atomic.Pointer[networks.Table] // nil where labels are addresses
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
 	boot        [16]byte
@@ -94,18 +105,35 @@ type windows struct {
 }
 
 func newWindows(c *config.Config) *windows {
+	history := window.NewHistory(historyConfig(c))
 	w := &windows{
-		history:     window.NewHistory(historyConfig(c)),
+		history:     history,
 		topk:        window.NewTopK(c.TopK.K, time.Duration(c.TopK.Window)),
 		cardinality: window.NewCardinality(),
+		flows:       window.NewFlowSketch(history, time.Duration(c.Epochs.Retention)),
+		cpu:         &api.CPU{},
+		entropy:     window.NewEntropy(),
+		peers:       window.NewPeers(c.TopK.K),
 	}
+	w.reconfigure(c)
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
+		Entropy:     w.entropy.Ratios,
+		Peers:       w.peers.Top,
+		Names:       w.names.Load,
 		Start:       time.Now(),
 	})
 	return w
+}
+
+// reconfigure takes over what may change while they are in use.
+func (w *windows) reconfigure(c *config.Config) {
+	w.history.Reconfigure(historyConfig(c))
+	names := c.NetworkNames()
+	w.topk.Name(names)
+	w.names.Store(names)
 }
 
 func historyConfig(c *config.Config) window.HistoryConfig {
@@ -139,12 +167,16 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 		group.Go(func() {
 			w.collector.Add(e, drain)
 			w.cardinality.Add(e)
+			w.entropy.Add(e)
+			w.peers.Add(e)
 		})
 		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)
 		}
+		group.Go(func() { w.flows.Add(e) })
 		w.topk.Add(e, w.history.Trimmed())
 		group.Wait()
+		w.cpu.Sample(e.End)
 	}
 }
 
@@ -160,4 +192,9 @@ func (w *windows) keep(e *epoch.Epoch) error {
 }
 
 // endpoints is what is served under /v1/ and /-/.
-func (w *windows) endpoints() (http.Handler, error) { return api.New(w.history, w.boot) }
+func (w *windows) endpoints() (http.Handler, error) {
+	return api.New(api.Config{
+		Version: version.Version, Boot: w.boot, History: w.history, Top: w.topk.Top,
+		Cardinality: w.cardinality.Estimates, EstimateFlows: w.flows.Estimate, CPU: w.cpu,
+	})
+}

@@ -118,7 +118,7 @@ func TestAnswers(t *testing.T) {
 			`{"prefix":"10.0.0.0/24","bytes":9000,"self_bytes":1000,"packets":90,"lower":9000,"upper":9400,"rest":false,"children":[]}]}]}]},` +
 			`{"prefix":"::/0","bytes":1000,"self_bytes":0,"packets":10,"lower":1000,"upper":1400,"rest":false,"children":[]}]}}`,
 		"/v1/top?limit=1": `{` + span1m + `"by":"flow",` + fixtureTotals + `"top":[{"source":"10.0.0.1","destination":"192.0.2.1",` +
-			`"source_port":50000,"destination_port":443,"protocol":"tcp","bytes":6000,"packets":60,"lower":6000,"upper":7400}]}`,
+			`"source_port":50000,"destination_port":443,"protocol":"tcp","bytes":6000,"packets":60,"lower":6000,"upper":6400}]}`,
 		"/v1/top?by=source&limit=1": `{` + span1m + `"by":"source",` + fixtureTotals +
 			`"top":[{"source":"10.0.0.1","bytes":6000,"packets":60,"lower":6000,"upper":7400}]}`,
 		"/v1/top?by=destination&limit=1": `{` + span1m + `"by":"destination",` + fixtureTotals +

@@ -9,6 +9,7 @@ import (
 // Builder collects masses in any order. It isn't safe for concurrent use.
 type Builder struct {
 	unknown  uint64
+	doubtful uint64
 	lists    [][]Mass
 	families [2]collected
 }
@@ -40,14 +41,19 @@ func (b *Builder) Add(masses []Mass) { b.lists = append(b.lists, masses) }
 // and count nowhere.
 func (b *Builder) AddUnknown(bytes uint64) { b.unknown += bytes }
 
+// AddDoubtful says that so many bytes of the masses may be there twice. They widen
+// every interval.
+func (b *Builder) AddDoubtful(bytes uint64) { b.doubtful += bytes }
+
 // Build sums everything up. The builder is of no use after that.
 func (b *Builder) Build() *Tree {
 	work := workspaces.Get().(*workspace)
 	defer workspaces.Put(work)
-	t := &Tree{unknown: b.unknown, self: b.distribute(work)}
+	t := &Tree{unknown: b.unknown, doubtful: b.doubtful, self: b.distribute(work)}
 	t.total = t.self
 	for i := range b.families {
 		t.families[i] = b.families[i].build(work.spare)
+		t.families[i].doubtful = b.doubtful
 		root := t.families[i].levels[0]
 		for j := range root.bytes {
 			t.total.Add(epoch.Count{Packets: root.packets[j], Bytes: root.bytes[j]})

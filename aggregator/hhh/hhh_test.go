@@ -65,6 +65,8 @@ func build(r *rand.Rand, levels Levels, masses []Mass, unknown uint64) (*Tree, *
 		shuffled = shuffled[n:]
 	}
 	b.AddUnknown(unknown)
+	o.doubtful = unknown / 4
+	b.AddDoubtful(o.doubtful)
 	return b.Build(), o
 }
 
@@ -110,8 +112,8 @@ func TestTreeIsTheOracles(t *testing.T) {
 			if v.SelfBytes != o.masses[text].Bytes {
 				t.Errorf("%s has %d bytes of its own, want %d", text, v.SelfBytes, o.masses[text].Bytes)
 			}
-			if v.Lower != want[text].Bytes || v.Upper != o.upper(text, want[text].Bytes) {
-				t.Errorf("%s is in [%d, %d], want [%d, %d]", text, v.Lower, v.Upper, want[text].Bytes, o.upper(text, want[text].Bytes))
+			if v.Lower != o.lower(want[text].Bytes) || v.Upper != o.upper(text, want[text].Bytes) {
+				t.Errorf("%s is in [%d, %d], want [%d, %d]", text, v.Lower, v.Upper, o.lower(want[text].Bytes), o.upper(text, want[text].Bytes))
 			}
 			for i := range v.Children {
 				walk(&v.Children[i])
@@ -140,7 +142,7 @@ func TestHeavyIsTheOracles(t *testing.T) {
 			for _, h := range tree.Heavy(phi) {
 				text := h.String()
 				got[text] = h.Conditioned
-				if h.Count != nodes[text] || h.Lower != h.Bytes || h.Upper != o.upper(text, h.Bytes) {
+				if h.Count != nodes[text] || h.Lower != o.lower(h.Bytes) || h.Upper != o.upper(text, h.Bytes) {
 					t.Errorf("phi %v: %s is %+v, want %v and at most %d", phi, text, h.Node, nodes[text], o.upper(text, h.Bytes))
 				}
 			}

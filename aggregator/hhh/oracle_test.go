@@ -13,10 +13,11 @@ import (
 // oracle is the definition, slow and obvious: a map of masses by CIDR text, and
 // every question answered by walking over all of it.
 type oracle struct {
-	levels  Levels
-	masses  map[string]epoch.Count // by the prefix's text; "all" is the root
-	unknown uint64
-	lines   map[string][]string // what line returned before
+	levels   Levels
+	masses   map[string]epoch.Count // by the prefix's text; "all" is the root
+	unknown  uint64
+	doubtful uint64
+	lines    map[string][]string // what line returned before
 }
 
 func newOracle(levels Levels) *oracle {
@@ -84,6 +85,14 @@ func (o *oracle) upper(text string, bytes uint64) uint64 {
 		bytes += o.masses[ancestor].Bytes
 	}
 	return bytes + o.unknown
+}
+
+// lower returns what a prefix with so many bytes has at least.
+func (o *oracle) lower(bytes uint64) uint64 {
+	if bytes < o.doubtful {
+		return 0
+	}
+	return bytes - o.doubtful
 }
 
 // below says that a is a proper descendant of b.

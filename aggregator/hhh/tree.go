@@ -10,8 +10,8 @@
 // The sums are exact, so the result is the definition's and no approximation,
 // for the masses that came in. A mass may stand at an inner prefix: traffic that
 // was folded there and might belong to anything below it. So each node has an
-// interval: at least what was counted at or below it, at most that and all that
-// was folded into its ancestors or is unknown altogether.
+// interval: at least what was counted at or below it less what is doubtful, at most
+// that and all that was folded into its ancestors or is unknown altogether.
 package hhh
 
 import "github.com/traffic-monitor-agent/tma/internal/epoch"
@@ -22,13 +22,15 @@ type Tree struct {
 	self     epoch.Count // mass that stands at the root itself
 	total    epoch.Count
 	unknown  uint64
+	doubtful uint64
 	families [2]family // IPv4, IPv6
 }
 
 // family holds the levels of one address family, the shortest prefixes first.
 type family struct {
-	family Family
-	levels []level
+	family   Family
+	doubtful uint64 // of the whole tree
+	levels   []level
 }
 
 // level is all prefixes of one length, ascending.
@@ -56,7 +58,7 @@ func (t *Tree) Total() epoch.Count { return t.total }
 func (t *Tree) Root() Node {
 	return Node{
 		Count: t.total, SelfBytes: t.self.Bytes,
-		Lower: t.total.Bytes, Upper: t.total.Bytes + t.unknown,
+		Lower: t.total.Bytes - min(t.total.Bytes, t.doubtful), Upper: t.total.Bytes + t.unknown,
 	}
 }
 
@@ -81,7 +83,7 @@ func (f *family) node(l, i int, above uint64) Node {
 	}
 	return Node{
 		Prefix: p, Count: epoch.Count{Packets: v.packets[i], Bytes: v.bytes[i]}, SelfBytes: v.self(i),
-		Lower: v.bytes[i], Upper: v.bytes[i] + above,
+		Lower: v.bytes[i] - min(v.bytes[i], f.doubtful), Upper: v.bytes[i] + above,
 	}
 }
 

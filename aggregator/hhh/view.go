@@ -62,7 +62,8 @@ func (p pruning) view(f *family, l, i int, above uint64) View {
 }
 
 // addRest appends what the children don't show. Mass that stands at the node
-// itself may belong to a child that is shown, so it isn't in the lower bound.
+// itself may belong to a child that is shown, so it isn't in the lower bound; nor is
+// as much as is doubtful of the node.
 func (v *View) addRest() {
 	if len(v.Children) == 0 {
 		return
@@ -74,9 +75,10 @@ func (v *View) addRest() {
 	if rest == (epoch.Count{}) {
 		return
 	}
+	least := rest.Bytes - v.SelfBytes
 	v.Children = append(v.Children, View{Rest: true, Node: Node{
 		Prefix: v.Prefix, Count: rest, SelfBytes: v.SelfBytes,
-		Lower: rest.Bytes - v.SelfBytes, Upper: rest.Bytes + (v.Upper - v.Lower),
+		Lower: least - min(least, v.Bytes-v.Lower), Upper: rest.Bytes + (v.Upper - v.Bytes),
 	}})
 }
 

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 type handler = func(http.ResponseWriter, *http.Request)
@@ -23,7 +24,7 @@ type handler = func(http.ResponseWriter, *http.Request)
 // answer is a body that says it is epochs.
 func answer(encoding string, body []byte) handler {
 	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Type", "application/x-protobuf")
 		if encoding != "" {
 			w.Header().Set("Content-Encoding", encoding)
 		}
@@ -79,7 +80,7 @@ func zstdFrame(windowDescriptor byte, blocks int) []byte {
 // endless writes until the client goes.
 func endless(write func(w io.Writer) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Content-Type", "application/x-protobuf")
 		for r.Context().Err() == nil {
 			if write(w) != nil {
 				return
@@ -105,7 +106,7 @@ const window8MiB = 13 << 3 // exponent 13: 2^(10+13)
 type hostile struct {
 	name   string
 	answer handler
-	reason Reason
+	reason poll.Reason
 	want   string
 }
 
@@ -113,35 +114,35 @@ func hostiles(t *testing.T) []hostile {
 	now := time.Now()
 	valid := batchOf(t, now, time.Second, 1)
 	return []hostile{
-		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }, StatusCode, "503 Service Unavailable"},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, StatusCode, "302 Found"},
-		{"a page", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>hello</html>") }, ContentType, `content type "text/html`},
+		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }, poll.StatusCode, "503 Service Unavailable"},
+		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, poll.StatusCode, "302 Found"},
+		{"a page", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>hello</html>") }, poll.ContentType, `content type "text/html`},
 		{"metrics", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 			io.WriteString(w, "up 1\n")
-		}, ContentType, `content type "text/plain`},
-		{"garbage", answer("", []byte("garbage")), Invalid, "invalid epoch message"},
-		{"another encoding", answer("br", valid), Encoding, `content encoding "br"`},
-		{"gzip unasked", answer("gzip", valid), Encoding, `content encoding "gzip"`},
-		{"broken zstd", answer("zstd", []byte("not zstd at all")), Encoding, "magic"},
-		{"half of zstd", answer("zstd", compress(t, bytes.Repeat(valid, 9))[:20]), Encoding, "EOF"},
-		{"100 GB of zeros", answer("zstd", zstdFrame(window8MiB, 800_000)), TooLarge, "when decompressed"},
-		{"a window of terabytes", answer("zstd", zstdFrame(31<<3, 1)), Encoding, "window"},
-		{"a body without end", endless(func(w io.Writer) error { _, err := w.Write(make([]byte, 1<<20)); return err }), TooLarge, "too large"},
+		}, poll.ContentType, `content type "text/plain`},
+		{"garbage", answer("", []byte("garbage")), poll.Invalid, "invalid epoch message"},
+		{"another encoding", answer("br", valid), poll.Encoding, `content encoding "br"`},
+		{"gzip unasked", answer("gzip", valid), poll.Encoding, `content encoding "gzip"`},
+		{"broken zstd", answer("zstd", []byte("not zstd at all")), poll.Encoding, "magic"},
+		{"half of zstd", answer("zstd", compress(t, bytes.Repeat(valid, 9))[:20]), poll.Encoding, "EOF"},
+		{"100 GB of zeros", answer("zstd", zstdFrame(window8MiB, 800_000)), poll.TooLarge, "when decompressed"},
+		{"a window of terabytes", answer("zstd", zstdFrame(31<<3, 1)), poll.Encoding, "window"},
+		{"a body without end", endless(func(w io.Writer) error { _, err := w.Write(make([]byte, 1<<20)); return err }), poll.TooLarge, "too large"},
 		{"a body that drips", endless(func(w io.Writer) error {
 			_, err := w.Write([]byte{1})
 			w.(http.Flusher).Flush()
 			time.Sleep(10 * time.Millisecond)
 			return err
-		}), Timeout, "no complete answer in time"},
-		{"nothing at all", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, Timeout, "no complete answer in time"},
-		{"a connection that is cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, Unreachable, "EOF"},
+		}), poll.Timeout, "no complete answer in time"},
+		{"nothing at all", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, poll.Timeout, "no complete answer in time"},
+		{"a connection that is cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, poll.Unreachable, "EOF"},
 		{"half an answer", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(valid)))
 			answer("", valid[:len(valid)/2])(w, nil)
 			panic(http.ErrAbortHandler)
-		}, Unreachable, "EOF"},
-		{"no HTTP", raw(func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }), Unreachable, "malformed HTTP"},
+		}, poll.Unreachable, "EOF"},
+		{"no HTTP", raw(func(c net.Conn) { io.WriteString(c, "SSH-2.0-OpenSSH\r\n") }), poll.Unreachable, "malformed HTTP"},
 		{"headers without end", raw(func(c net.Conn) {
 			io.WriteString(c, "HTTP/1.1 200 OK\r\n")
 			line := "X: " + strings.Repeat("x", 1<<16) + "\r\n"
@@ -150,12 +151,12 @@ func hostiles(t *testing.T) []hostile {
 					return
 				}
 			}
-		}), Unreachable, "headers exceeded"},
-		{"another version", answer("", bytes.Replace(valid, []byte{8, epoch.Version, 18}, []byte{8, 77, 18}, 1)), Invalid, "version 77"},
-		{"an hour's epoch", answer("", batchOf(t, now.Add(-time.Hour), time.Hour, 1)), Invalid, "is 1h0m0s long"},
-		{"epochs in no order", answer("", batchOf(t, now, time.Second, 3, 2)), Invalid, "epoch 2 after epoch 3"},
-		{"10^6 sketches", answer("", withSketches(t, 1_000_000)), Invalid, "1000000 sketches"},
-		{"10^7 epochs", answer("", embedded(4, 7_000_000)), Invalid, "messages"},
+		}), poll.Unreachable, "headers exceeded"},
+		{"another version", answer("", bytes.Replace(valid, []byte{8, epoch.Version, 18}, []byte{8, 77, 18}, 1)), poll.Invalid, "version 77"},
+		{"an hour's epoch", answer("", batchOf(t, now.Add(-time.Hour), time.Hour, 1)), poll.Invalid, "is 1h0m0s long"},
+		{"epochs in no order", answer("", batchOf(t, now, time.Second, 3, 2)), poll.Invalid, "epoch 2 after epoch 3"},
+		{"10^6 sketches", answer("", withSketches(t, 1_000_000)), poll.Invalid, "1000000 sketches"},
+		{"10^7 epochs", answer("", embedded(4, 7_000_000)), poll.Invalid, "messages"},
 	}
 }
 
@@ -177,7 +178,7 @@ func TestHostileTargets(t *testing.T) {
 			exporter.add(1_000_000)
 			exporter.instead(func(w http.ResponseWriter, r *http.Request) bool { test.answer(w, r); return true })
 			timeout := 20 * time.Second
-			if test.reason == Timeout {
+			if test.reason == poll.Timeout {
 				timeout = time.Second
 			}
 			before := allocated()
@@ -237,43 +238,10 @@ func TestSequencesRunBackwards(t *testing.T) {
 	exporter.add(3)
 	s.expect(t, "down")
 	status := eventually(t, scraper, 0, func(s Status) bool { return s.Failed() > 0 })
-	if status.Errors[Sequence] != 1 {
+	if status.Errors[poll.Sequence] != 1 {
 		t.Errorf("errors are %v, %q", status.Errors, status.LastError)
 	}
 	s.expect(t, "up")
 	exporter.add(4)
 	s.expect(t, "4")
 }
-
-// Many large answers at once are refused beyond the budget; ordinary ones never are,
-// and what was taken comes back.
-func TestBodyBudget(t *testing.T) {
-	r := newReader()
-	var held []*budgeted
-	var err error
-	for err == nil && len(held) < 1000 {
-		b := &budgeted{reader: r}
-		held = append(held, b)
-		err = b.fill(io.LimitReader(zeroReader{}, maxBody-1))
-	}
-	if n := len(held); reasonOf(err) != Busy || n < bodyBudget/maxBody/2 || n > bodyBudget/maxBody+1 {
-		t.Errorf("%d answers and %v", n, err)
-	}
-	small := &budgeted{reader: r}
-	if err := small.fill(io.LimitReader(zeroReader{}, freeBody-1)); err != nil || small.Len() != freeBody-1 {
-		t.Errorf("an ordinary answer: %d bytes, %v", small.Len(), err)
-	}
-	for _, b := range held {
-		b.free()
-	}
-	if left := r.left.Load(); left != bodyBudget {
-		t.Errorf("%d bytes of the budget are left", left)
-	}
-	if err := (&budgeted{reader: r}).fill(zeroReader{}); reasonOf(err) != TooLarge {
-		t.Errorf("a body without end: %v", err)
-	}
-}
-
-type zeroReader struct{}
-
-func (zeroReader) Read(p []byte) (int, error) { return len(p), nil }

@@ -1,9 +1,5 @@
 // Package scrape reads the epochs of exporters by long polls, each target on its
 // own, so that none delays another.
-//
-// A poll asks for the epochs after the last one that was read; an exporter keeps
-// the last minutes, so a poll that fails loses nothing. Sizes of answers are
-// bounded before anything is allocated.
 package scrape
 
 import (
@@ -17,6 +13,7 @@ import (
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // Sink takes what is scraped. Its methods are called concurrently, but those for
@@ -35,23 +32,20 @@ type Configuration struct {
 	Spread time.Duration
 	// A target that answers at once is polled about this often.
 	Interval time.Duration
-	// After failures in a row polls are so far apart, doubling from the least to
-	// the greatest, less up to half of it at random, so that a fleet's exporters
-	// aren't asked in step.
-	LeastBackoff, GreatestBackoff time.Duration
+	// How far apart polls are after failures.
+	Backoff poll.Backoff
 	// The same for a target whose answers are no use, which cost more than none.
-	GreatestBackoffUseless time.Duration
+	UselessBackoff poll.Backoff
 }
 
 // DefaultConfiguration notices an exporter's return within three seconds, and that
 // something else has become an exporter within thirty.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Spread:                 500 * time.Millisecond,
-		Interval:               50 * time.Millisecond,
-		LeastBackoff:           200 * time.Millisecond,
-		GreatestBackoff:        3 * time.Second,
-		GreatestBackoffUseless: 30 * time.Second,
+		Spread:         500 * time.Millisecond,
+		Interval:       50 * time.Millisecond,
+		Backoff:        poll.DefaultBackoff,
+		UselessBackoff: poll.Backoff{Least: poll.DefaultBackoff.Least, Greatest: 30 * time.Second},
 	}
 }
 
@@ -60,7 +54,7 @@ type Scraper struct {
 	configuration Configuration
 	sink          Sink
 	logger        *slog.Logger
-	reader        *reader
+	reader        *poll.Reader
 
 	mu        sync.Mutex
 	ctx       context.Context // of Run; nil before
@@ -77,7 +71,7 @@ type follower struct {
 
 // New returns a scraper that does nothing before Run.
 func New(configuration Configuration, sink Sink, logger *slog.Logger) *Scraper {
-	return &Scraper{configuration: configuration, sink: sink, logger: logger, reader: newReader()}
+	return &Scraper{configuration: configuration, sink: sink, logger: logger, reader: poll.NewReader()}
 }
 
 // Apply replaces the targets, whose names have to be different. One that was there
@@ -161,25 +155,25 @@ func (s *Scraper) Run(ctx context.Context) error {
 
 // follow polls one target.
 func (s *Scraper) follow(ctx context.Context, f *follower) {
-	sleep(ctx, upTo(s.configuration.Spread))
-	var at position
+	poll.Sleep(ctx, upTo(s.configuration.Spread))
+	var at poll.Position
 	for failures := 0; ctx.Err() == nil; {
 		target := f.read().Target
 		began := time.Now()
-		batch, received, err := s.poll(ctx, &target, at)
+		batch, received, err := s.reader.Poll(ctx, target.Client, target.URL, target.Timeout, at)
 		if ctx.Err() != nil {
 			return
 		}
 		var fresh []*epoch.Epoch
 		var missed uint64
 		if err == nil {
-			fresh, missed, err = at.newer(batch)
+			fresh, missed, err = at.Newer(batch)
 		}
 		took := time.Since(began)
 		if err != nil {
 			failures++
 			s.failed(f, received, took, err)
-			sleep(ctx, s.backoff(failures, reasonOf(err)))
+			poll.Sleep(ctx, s.backoff(failures, poll.ReasonOf(err)))
 			continue
 		}
 		failures = 0
@@ -187,7 +181,7 @@ func (s *Scraper) follow(ctx context.Context, f *follower) {
 		for _, e := range fresh {
 			s.deliver(f, e)
 		}
-		sleep(ctx, s.configuration.Interval/2+upTo(s.configuration.Interval)-took)
+		poll.Sleep(ctx, s.configuration.Interval/2+upTo(s.configuration.Interval)-took)
 	}
 }
 
@@ -199,15 +193,15 @@ func (s *Scraper) failed(f *follower, received uint64, took time.Duration, err e
 		status.Up, status.LastError = false, shortened(err)
 		status.Polls++
 		if status.Errors == nil {
-			status.Errors = make(map[Reason]uint64)
+			status.Errors = make(map[poll.Reason]uint64)
 		}
-		status.Errors[reasonOf(err)]++
+		status.Errors[poll.ReasonOf(err)]++
 		status.ReceivedBytes += received
 		status.LastDuration = took
 	})
 	s.sink.SetUp(f.name, false)
 	if was.Up || was.Polls == 0 {
-		s.logger.Warn("exporter is down", "exporter", f.name, "reason", reasonOf(err), "err", shortened(err))
+		s.logger.Warn("exporter is down", "exporter", f.name, "reason", poll.ReasonOf(err), "err", shortened(err))
 	}
 }
 
@@ -255,30 +249,14 @@ func (s *Scraper) deliver(f *follower, e *epoch.Epoch) {
 	})
 }
 
-// backoff returns how long to wait after so many failures in a row.
-func (s *Scraper) backoff(failures int, last Reason) time.Duration {
-	longest := s.configuration.GreatestBackoff
-	if last.useless() {
-		longest = s.configuration.GreatestBackoffUseless
+// backoff returns how long to wait after so many failures in a row, the last of them
+// for a reason.
+func (s *Scraper) backoff(failures int, last poll.Reason) time.Duration {
+	if last.Useless() {
+		return s.configuration.UselessBackoff.After(failures)
 	}
-	if shift := failures - 1; shift < 16 {
-		longest = min(longest, s.configuration.LeastBackoff<<shift)
-	}
-	return longest - upTo(longest/2)
+	return s.configuration.Backoff.After(failures)
 }
 
 // upTo returns a random time from 0 to d.
 func upTo(d time.Duration) time.Duration { return rand.N(d + 1) }
-
-// sleep waits, or until the context ends.
-func sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}

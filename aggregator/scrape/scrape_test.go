@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // fakeExporter keeps epochs and serves them as an exporter does.
@@ -169,7 +170,9 @@ func (s *sink) expect(t *testing.T, events ...event) {
 	}
 }
 
-var fast = Configuration{Interval: time.Millisecond, LeastBackoff: time.Millisecond, GreatestBackoff: 4 * time.Millisecond, GreatestBackoffUseless: 4 * time.Millisecond}
+var fast = Configuration{Interval: time.Millisecond, Backoff: quick, UselessBackoff: quick}
+
+var quick = poll.Backoff{Least: time.Millisecond, Greatest: 4 * time.Millisecond}
 
 func targetOf(server *httptest.Server, timeout time.Duration) Target {
 	return Target{
@@ -359,24 +362,13 @@ func (f *fakeExporter) asked() int {
 	return len(f.requests)
 }
 
+// Answers that are no use are asked for less often than no answers.
 func TestBackoff(t *testing.T) {
 	s := &Scraper{configuration: DefaultConfiguration()}
-	for failures, longest := range map[int]time.Duration{
-		1: 200 * time.Millisecond, 2: 400 * time.Millisecond, 4: 1600 * time.Millisecond, 5: 3 * time.Second, 1000: 3 * time.Second,
-	} {
-		different := make(map[time.Duration]bool)
-		for range 100 {
-			d := s.backoff(failures, Unreachable)
-			different[d] = true
-			if d > longest || d < longest/2-1 {
-				t.Errorf("after %d failures %v, want %v to %v", failures, d, longest/2, longest)
-			}
-		}
-		if len(different) < 50 {
-			t.Errorf("after %d failures there are only %d different waits", failures, len(different))
-		}
+	if d := s.backoff(1000, poll.Unreachable); d < 1500*time.Millisecond-1 || d > 3*time.Second {
+		t.Errorf("after no answers %v", d)
 	}
-	if d := s.backoff(1000, Invalid); d < 15*time.Second-1 || d > 30*time.Second {
+	if d := s.backoff(1000, poll.Invalid); d < 15*time.Second-1 || d > 30*time.Second {
 		t.Errorf("after answers that are no use %v", d)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // Target is an exporter to scrape.
@@ -26,9 +28,9 @@ type Status struct {
 	RefusedEpochs uint64    // that the sink wouldn't take
 	ReceivedBytes uint64    // as on the wire, compressed
 	Polls         uint64
-	Errors        map[Reason]uint64 // polls that failed
-	LastDuration  time.Duration     // of the last poll, waiting included
-	LastError     string            // why it is down; empty while it is up
+	Errors        map[poll.Reason]uint64 // polls that failed
+	LastDuration  time.Duration          // of the last poll, waiting included
+	LastError     string                 // why it is down; empty while it is up
 }
 
 // Failed is how many polls failed, for whatever reason.

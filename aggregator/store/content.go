@@ -25,6 +25,9 @@ type content struct {
 	// intervals and counts nowhere.
 	remainder epoch.Count // exporters don't know its flows
 	uncertain epoch.Count // folded, and another host should have counted it
+	hidden    uint64      // bytes among the duplicates of a host that forwards
+
+	doubtful uint64 // bytes of counted: may be there twice
 
 	flows    []counted
 	masses   [len(flow.Dimensions)][]hhh.Mass
@@ -37,14 +40,28 @@ type counted struct {
 	flow.Key
 	exporter uint32 // its id, or severalExporters
 	epoch.Count
+	doubtful uint64 // bytes of it that may be there twice
+	spared   uint64 // bytes of what gave up its flow or is hidden: not of this one
 }
 
 const severalExporters = ^uint32(0)
 
-// addFlow counts a flow.
-func (c *content) addFlow(x *exporter, f *epoch.Flow) {
+// elsewhere is how many bytes of an epoch aren't under their flows, and may be of
+// any; of those that are listed the epoch knows better.
+func elsewhere(e *epoch.Epoch) uint64 { return e.Folded(flow.Source).Bytes + e.Hidden.Bytes }
+
+// addDoubts notes what the epoch doesn't know of what isn't under its flows.
+func (c *content) addDoubts(e *epoch.Epoch) {
+	c.remainder.Add(e.Remainder())
+	c.hidden += e.Hidden.Bytes
+	c.doubtful += e.Doubtful.Bytes
+}
+
+// addFlow counts a flow of an epoch that has so many bytes elsewhere.
+func (c *content) addFlow(x *exporter, f *epoch.Flow, elsewhere uint64) {
 	c.counted.Add(f.Count)
-	c.flows = append(c.flows, counted{f.Key, x.id, f.Count})
+	c.doubtful += f.Doubtful
+	c.flows = append(c.flows, counted{f.Key, x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
 	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: f.Count})
 	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: f.Count})
 }
@@ -82,6 +99,8 @@ func merged(contents ...*content) *content {
 		sum.other.Add(c.other)
 		sum.remainder.Add(c.remainder)
 		sum.uncertain.Add(c.uncertain)
+		sum.hidden += c.hidden
+		sum.doubtful += c.doubtful
 		sum.flows = append(sum.flows, c.flows...)
 		for d := range sum.masses {
 			sum.masses[d] = append(sum.masses[d], c.masses[d]...)
@@ -121,6 +140,8 @@ func combineFlows(flows []counted) []counted {
 			continue
 		}
 		combined[n-1].Add(flows[i].Count)
+		combined[n-1].doubtful += flows[i].doubtful
+		combined[n-1].spared += flows[i].spared
 		if combined[n-1].exporter != flows[i].exporter {
 			combined[n-1].exporter = severalExporters
 		}

@@ -259,6 +259,7 @@ func TestFoldedClasses(t *testing.T) {
 	a := newHost("a", "10.0.0.1/32")
 	k := key("10.0.0.1", "192.0.2.1", 1)
 	a.sees(1, k, 1000)
+	a.epoch(1).Flows[0].Error = 200
 	a.folds(1, epoch.Own, "10.0.0.0/24", "192.0.2.0/24", 300)
 	a.folds(1, epoch.FleetSource, "10.0.0.0/8", "0.0.0.0/0", 40)
 	a.folds(1, epoch.FleetDestination, "10.0.0.0/8", "0.0.0.0/0", 2)
@@ -270,7 +271,7 @@ func TestFoldedClasses(t *testing.T) {
 	if w.Counted.Bytes != 1300 || w.Uncertain.Bytes != 42 || w.Remainder.Bytes != 5000 {
 		t.Errorf("counted %d, uncertain %d, remainder %d", w.Counted.Bytes, w.Uncertain.Bytes, w.Remainder.Bytes)
 	}
-	if top := w.TopFlows(1)[0]; top.Lower != 1000 || top.Upper != 1000+300+42+5000 {
+	if top := w.TopFlows(1)[0]; top.Lower != 1000 || top.Upper != 1000+200+5000 {
 		t.Errorf("the flow is in [%d, %d]", top.Lower, top.Upper)
 	}
 	if n := w.Tree(flow.Source).TopAddresses(1)[0]; n.Lower != 1000 || n.Upper != 1000+300+42+5000 {
@@ -278,5 +279,46 @@ func TestFoldedClasses(t *testing.T) {
 	}
 	if root := w.Tree(flow.Source).Root(); root.Lower != 1300 || root.Upper != 1300+42+5000 {
 		t.Errorf("the root is in [%d, %d]", root.Lower, root.Upper)
+	}
+}
+
+// What an exporter says may be counted twice, or nowhere, widens the intervals of
+// what it may belong to, in open buckets and in those that are merged.
+func TestDoubtsWidenIntervals(t *testing.T) {
+	a := newHost("a", "10.0.0.1/32")
+	first, second := key("10.0.0.1", "192.0.2.1", 1), key("10.0.0.1", "192.0.2.2", 2)
+	for i := range 2 {
+		at := 1 + float64(i)/2
+		a.sees(at, first, 1000)
+		a.sees(at, second, 500)
+		a.folds(at, epoch.Own, "10.0.0.0/24", "192.0.2.0/24", 300)
+		e := a.epoch(at)
+		e.Flows[0].Doubtful, e.Flows[1].Error = 30, 7
+		e.Doubtful, e.Hidden = epoch.Count{Packets: 1, Bytes: 100}, epoch.Count{Packets: 1, Bytes: 60}
+	}
+	a.epochs[3].Flows = a.epochs[3].Flows[:1] // second is listed in one epoch only
+	s, clock := newTestStore(nil)
+	clock.at(2)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a)
+	for _, seconds := range []float64{2, 400} {
+		clock.at(seconds)
+		w := s.Last(15 * time.Minute)
+		top := w.TopFlows(2)
+		if got := top[0]; got.Lower != 2000-60 || got.Upper != 2000 {
+			t.Errorf("after %v s the first flow is in [%d, %d]", seconds, got.Lower, got.Upper)
+		}
+		if got := top[1]; got.Lower != 500 || got.Upper != 500+7+300+60 {
+			t.Errorf("after %v s the second flow is in [%d, %d]", seconds, got.Lower, got.Upper)
+		}
+		if got := w.TopServices(1)[0]; got.Lower != 2000-60 || got.Upper != 2000+600+120 {
+			t.Errorf("after %v s the service is in [%d, %d]", seconds, got.Lower, got.Upper)
+		}
+		tree := w.Tree(flow.Destination)
+		if root := tree.Root(); root.Lower != 3100-60-200 || root.Upper != 3100+120 {
+			t.Errorf("after %v s the root is in [%d, %d]", seconds, root.Lower, root.Upper)
+		}
+		if got := tree.TopAddresses(1)[0]; got.Lower != 2000-260 || got.Upper != 2000+600+120 {
+			t.Errorf("after %v s the first destination is in [%d, %d]", seconds, got.Lower, got.Upper)
+		}
 	}
 }

@@ -83,10 +83,11 @@ func (r *resolution) resolve(b *bucket) *content {
 }
 
 func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
-	c.remainder.Add(e.Remainder())
+	c.addDoubts(e)
+	elsewhere := elsewhere(e)
 	for i := range e.Flows {
 		if r.counts(x, &e.Flows[i].Key) {
-			c.addFlow(x, &e.Flows[i])
+			c.addFlow(x, &e.Flows[i], elsewhere)
 		}
 	}
 	for i := range e.Ladders {
@@ -103,20 +104,22 @@ func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
 // other host's count of it is there; and what is folded, for which nobody can
 // tell, only if no other host has anything there.
 func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content {
-	elsewhere := make(map[flow.Key]bool, len(closed.flows))
+	others := make(map[flow.Key]bool, len(closed.flows))
 	for i := range closed.flows {
 		if closed.flows[i].exporter != x.id {
-			elsewhere[closed.flows[i].Key] = true
+			others[closed.flows[i].Key] = true
 		}
 	}
-	c := &content{distinct: make(distinct), newest: e.End, remainder: e.Remainder()}
+	c := &content{distinct: make(distinct), newest: e.End}
+	c.addDoubts(e)
+	elsewhere := elsewhere(e)
 	for i := range e.Flows {
-		if f := &e.Flows[i]; !elsewhere[f.Key] && r.counts(x, &f.Key) {
-			c.addFlow(x, f)
+		if f := &e.Flows[i]; !others[f.Key] && r.counts(x, &f.Key) {
+			c.addFlow(x, f, elsewhere)
 		}
 	}
 	for i := range e.Ladders {
-		if e.Ladders[i].Class == epoch.Own && len(elsewhere) == 0 {
+		if e.Ladders[i].Class == epoch.Own && len(others) == 0 {
 			c.addFolded(&e.Ladders[i])
 		} else {
 			c.addUncertain(&e.Ladders[i])

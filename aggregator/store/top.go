@@ -16,35 +16,49 @@ type Ranked[K comparable] struct {
 	Lower, Upper uint64
 }
 
-// TopFlows returns the k flows with the most bytes, descending.
+// TopFlows returns the k flows with the most bytes, descending. Of an epoch that
+// lists a flow it is known how much of it may be elsewhere.
 func (w *Window) TopFlows(k int) []Ranked[flow.Key] {
-	return top(w, k, func(key *flow.Key) flow.Key { return *key }, func(a, b flow.Key) int { return compareKeys(&a, &b) })
+	compare := func(a, b flow.Key) int { return compareKeys(&a, &b) }
+	return top(w, k, compare, func(f *counted) (key flow.Key, spared uint64) { return f.Key, f.spared })
 }
 
-// TopServices returns the k services with the most bytes, descending.
+// TopServices returns the k services with the most bytes, descending. What isn't of
+// one of a service's flows may be of another.
 func (w *Window) TopServices(k int) []Ranked[flow.Service] {
-	return top(w, k, flow.ServiceOf, func(a, b flow.Service) int {
+	compare := func(a, b flow.Service) int {
 		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
-	})
+	}
+	return top(w, k, compare, func(f *counted) (key flow.Service, spared uint64) { return flow.ServiceOf(&f.Key), 0 })
 }
 
-// top ranks the window's flows by what of finds in their keys. Equal ranks are
+// share is what a window holds of something.
+type share struct {
+	epoch.Count
+	doubtful, spared uint64
+}
+
+// top ranks the window's flows by the keys that of finds in them. Equal ranks are
 // in the order of compare.
-func top[K comparable](w *Window, k int, of func(*flow.Key) K, compare func(a, b K) int) []Ranked[K] {
-	sums := make(map[K]epoch.Count)
+func top[K comparable](w *Window, k int, compare func(a, b K) int, of func(*counted) (key K, spared uint64)) []Ranked[K] {
+	sums := make(map[K]share)
 	for _, c := range w.contents {
 		for i := range c.flows {
-			key := of(&c.flows[i].Key)
+			key, spared := of(&c.flows[i])
 			sum := sums[key]
 			sum.Add(c.flows[i].Count)
+			sum.doubtful += c.flows[i].doubtful
+			sum.spared += spared
 			sums[key] = sum
 		}
 	}
 	// Whatever gave up its flow, or never had one, may belong to any of them.
-	lost := w.folded.Bytes + w.other.Bytes + w.Remainder.Bytes + w.Uncertain.Bytes
+	lost := w.folded.Bytes + w.other.Bytes + w.Remainder.Bytes + w.Uncertain.Bytes + w.hidden
 	ranked := make([]Ranked[K], 0, len(sums))
 	for key, sum := range sums {
-		ranked = append(ranked, Ranked[K]{Key: key, Count: sum, Lower: sum.Bytes, Upper: sum.Bytes + lost})
+		ranked = append(ranked, Ranked[K]{
+			Key: key, Count: sum.Count, Lower: sum.Bytes - sum.doubtful, Upper: sum.Bytes + lost - min(lost, sum.spared),
+		})
 	}
 	slices.SortFunc(ranked, func(a, b Ranked[K]) int {
 		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), compare(a.Key, b.Key))

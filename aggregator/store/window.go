@@ -21,6 +21,8 @@ type Window struct {
 	Uncertain epoch.Count // not counted: should be with another host's
 
 	folded, other epoch.Count
+	hidden        uint64 // bytes that may be counted nowhere
+	doubtful      uint64 // bytes that may be counted twice
 	levels        hhh.Levels
 	contents      []*content
 	newest        time.Time
@@ -79,6 +81,8 @@ func (w *Window) add(c *content) {
 	w.Uncertain.Add(c.uncertain)
 	w.folded.Add(c.folded)
 	w.other.Add(c.other)
+	w.hidden += c.hidden
+	w.doubtful += c.doubtful
 }
 
 // Seconds is the length of the window.
@@ -90,7 +94,8 @@ func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
 	for _, c := range w.contents {
 		b.Add(c.masses[d])
 	}
-	b.AddUnknown(w.Remainder.Bytes + w.Uncertain.Bytes)
+	b.AddUnknown(w.Remainder.Bytes + w.Uncertain.Bytes + w.hidden)
+	b.AddDoubtful(w.doubtful)
 	return b.Build()
 }
 

@@ -1,15 +1,17 @@
 // Package api is what the exporter serves besides metrics: the epochs for
-// aggregators, and its state.
+// aggregators, answers for people and scripts, and its state.
 package api
 
 import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/traffic-monitor-agent/tma/exporter/window"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // History is where epochs come from. Safe for concurrent use.
@@ -20,27 +22,35 @@ type History interface {
 	Wait(ctx context.Context, sequence uint64) error
 }
 
-// maxRequests is how many requests for epochs are served, or waited for, at once.
-const maxRequests = 32
+// Config is what the answers are made of. All functions are safe for concurrent use.
+type Config struct {
+	Version string
+	// Boot tells aggregators which run of the exporter a sequence belongs to.
+	Boot          [16]byte
+	History       History
+	Top           func() *window.Top // may return nil, for nothing yet
+	Cardinality   func() []window.Estimate
+	EstimateFlows func(context.Context, []flow.Key, time.Duration) (window.FlowEstimates, error)
+	CPU           *CPU
+}
 
 // server holds what the handlers share.
 type server struct {
-	history  History
-	boot     [16]byte
-	requests chan struct{} // one element for each request that is served
-	zstd     *zstd.Encoder // EncodeAll alone, which is safe for concurrent use
+	config Config
+	zstd   *zstd.Encoder // EncodeAll alone, which is safe for concurrent use
 }
 
-// New returns the handler of /v1/ and /-/. The boot id tells aggregators which
-// run of the exporter a sequence belongs to.
-func New(history History, boot [16]byte) (http.Handler, error) {
+// New returns the handler of /v1/ and /-/.
+func New(c Config) (http.Handler, error) {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return nil, err
 	}
-	s := &server{history: history, boot: boot, requests: make(chan struct{}, maxRequests), zstd: encoder}
+	s := &server{config: c, zstd: encoder}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/v1/epochs", onlyGET(s.epochs))
+	mux.HandleFunc("/v1/epochs", endpoint(maxEpochsRequests, s.epochs))
+	mux.HandleFunc("/v1/snapshot", endpoint(maxSnapshotRequests, s.snapshot))
+	mux.HandleFunc("/v1/flow", endpoint(maxFlowRequests, s.flow))
 	mux.HandleFunc("/v1/", notFound)
 	mux.HandleFunc("/-/healthy", onlyGET(healthy))
 	mux.HandleFunc("/-/ready", onlyGET(s.ready))
@@ -55,8 +65,19 @@ type errorBody struct {
 
 func writeError(w http.ResponseWriter, status int, body errorBody) {
 	w.Header().Set("Content-Type", "application/json")
+	setDeadline(w)
 	w.WriteHeader(status)
 	json.NewEncoder(w).Encode(body) // the client is gone if this fails
+}
+
+// writeJSON answers for people, so with a line a field.
+func writeJSON(w http.ResponseWriter, body any) {
+	setDeadline(w)
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.Encode(body) // the client is gone if this fails
 }
 
 func onlyGET(h http.HandlerFunc) http.HandlerFunc {
@@ -71,14 +92,14 @@ func onlyGET(h http.HandlerFunc) http.HandlerFunc {
 }
 
 func notFound(w http.ResponseWriter, _ *http.Request) {
-	writeError(w, http.StatusNotFound, errorBody{Error: "no such path; there is: /v1/epochs"})
+	writeError(w, http.StatusNotFound, errorBody{Error: "no such path; there is: /v1/epochs, /v1/flow, /v1/snapshot"})
 }
 
 func healthy(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("Healthy.\n")) }
 
 // ready says yes from the first epoch on.
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {
-	if s.history.After(0, 0, 0).Newest == 0 {
+	if s.config.History.After(0, 0, 0).Newest == 0 {
 		http.Error(w, "Not ready: no epoch yet.", http.StatusServiceUnavailable)
 		return
 	}

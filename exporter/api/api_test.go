@@ -1,12 +1,14 @@
 package api_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -38,7 +40,11 @@ func (h *history) Wait(ctx context.Context, after uint64) error {
 func (h *history) add(t *testing.T, sequence uint64) {
 	t.Helper()
 	end := time.Unix(int64(sequence), 0)
-	if err := h.Add(&epoch.Epoch{Host: "host-a", Sequence: sequence, Start: end.Add(-time.Second), End: end}); err != nil {
+	e := &epoch.Epoch{Host: "host-a", Sequence: sequence, Start: end.Add(-time.Second), End: end}
+	for i := range 30 {
+		e.Devices = append(e.Devices, epoch.Device{Name: fmt.Sprintf("veth%d", i)})
+	}
+	if err := h.Add(e); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -52,7 +58,11 @@ func newServer(t *testing.T, epochs int) (*httptest.Server, *history) {
 	for i := range epochs {
 		h.add(t, uint64(i+1))
 	}
-	handler, err := api.New(h, boot)
+	handler, err := api.New(api.Config{
+		Boot: boot, History: h,
+		Top:           func() *window.Top { return nil },
+		EstimateFlows: window.NewFlowSketch(h.History, time.Hour).Estimate,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,8 +143,8 @@ func TestEpochsAreBounded(t *testing.T) {
 	server, _ := newServer(t, 200)
 	_, body := get(t, server.URL+"/v1/epochs?after=10")
 	batch, got := decode(t, body)
-	if len(got) != 64 || got[0] != 11 || batch.Newest != 200 {
-		t.Errorf("got %d epochs from %d on, newest %d; want 64 from 11 on, newest 200", len(got), got[0], batch.Newest)
+	if len(got) != 32 || got[0] != 11 || batch.Newest != 200 {
+		t.Errorf("got %d epochs from %d on, newest %d; want 32 from 11 on, newest 200", len(got), got[0], batch.Newest)
 	}
 }
 
@@ -184,12 +194,13 @@ func TestCompression(t *testing.T) {
 				if len(body) >= len(plain) {
 					t.Errorf("%d bytes compressed, %d plain", len(body), len(plain))
 				}
-				reader, err := zstd.NewReader(nil)
+				// As a stream, as aggregators do: there are many frames in it.
+				reader, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer reader.Close()
-				if body, err = reader.DecodeAll(body, nil); err != nil {
+				if body, err = io.ReadAll(reader); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -200,31 +211,93 @@ func TestCompression(t *testing.T) {
 	}
 }
 
+const (
+	notEncoded = "not URL-encoded; allowed: name=value, parameters separated by &, other characters as %XX"
+	badAddress = "not an address; allowed: IPv4 or IPv6 without a zone"
+	badPort    = "not a port; allowed: a number from 0 to 65535, for ICMP the type as source_port and the code as destination_port"
+	badWindow  = "not a window; allowed: a duration such as 15s, up to 1h"
+	noPort     = "the parameter is missing; only protocols without ports can do without"
+	aFlow      = "source=10.0.0.1&destination=10.0.0.2&protocol=tcp&source_port=1&destination_port=2"
+)
+
 func TestBadParameters(t *testing.T) {
 	server, h := newServer(t, 1)
 	for _, test := range []struct{ query, parameter, want string }{
-		{"after=x", "after", "not a sequence; allowed: a whole number from 0 on"},
-		{"after=-1", "after", "not a sequence; allowed: a whole number from 0 on"},
-		{"after=", "after", "not a sequence; allowed: a whole number from 0 on"},
-		{"after=18446744073709551616", "after", "not a sequence; allowed: a whole number from 0 on"},
-		{"after=1&after=1", "after", "the parameter is there more than once; allowed: once"},
-		{"boot_id=00", "boot_id", "not a boot id; allowed: 32 hexadecimal digits"},
-		{"boot_id=" + strings.Repeat("g", 32), "boot_id", "not a boot id; allowed: 32 hexadecimal digits"},
-		{"wait=31s", "wait", "not a time to wait; allowed: 0s to 30s"},
-		{"wait=-1s", "wait", "not a time to wait; allowed: 0s to 30s"},
-		{"wait=5", "wait", "not a time to wait; allowed: 0s to 30s"},
-		{"From=1", "From", "unknown parameter; allowed: after, boot_id, wait"},
-		{"after=%zz", "", "the query isn't URL-encoded; allowed: after, boot_id, wait"},
-		{"after=1;wait=0s", "", "the query isn't URL-encoded; allowed: after, boot_id, wait"},
-		{"after=" + strings.Repeat("0", 600), "", "the query is too long; allowed: 512 characters"},
+		{"epochs?after=x", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"epochs?after=-1", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"epochs?after=", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"epochs?after", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"epochs?after=18446744073709551616", "after", "not a sequence; allowed: a whole number from 0 on"},
+		{"epochs?after=1&after=1", "after", "the parameter is there more than once; allowed: once"},
+		{"epochs?wait=0s&after=1&wait=0s", "wait", "the parameter is there more than once; allowed: once"},
+		{"epochs?boot_id=00", "boot_id", "not a boot id; allowed: 32 hexadecimal digits"},
+		{"epochs?boot_id=" + strings.Repeat("g", 32), "boot_id", "not a boot id; allowed: 32 hexadecimal digits"},
+		{"epochs?wait=31s", "wait", "not a time to wait; allowed: 0s to 30s"},
+		{"epochs?wait=-1s", "wait", "not a time to wait; allowed: 0s to 30s"},
+		{"epochs?wait=5", "wait", "not a time to wait; allowed: 0s to 30s"},
+		{"epochs?From=1", "From", "unknown parameter; allowed: after, boot_id, wait"},
+		{"epochs?=1", "", "unknown parameter; allowed: after, boot_id, wait"},
+		{"epochs?after=%zz", "after", notEncoded},
+		{"epochs?after=1%", "after", notEncoded},
+		{"epochs?wait=0s&af%2", "af%2", notEncoded},
+		{"epochs?after=1;wait=0s", "after", notEncoded},
+		{"epochs?after=" + strings.Repeat("0", 129), "after", "the value is too long; allowed: 128 characters"},
+		{"epochs?wait=0s&after=" + strings.Repeat("0", 600), "after", "the query is too long; allowed: 512 characters"},
+		{"epochs?" + strings.Repeat("a", 600), strings.Repeat("a", 64), "the query is too long; allowed: 512 characters"},
+		{"snapshot?window=1m", "window", "unknown parameter; allowed: none"},
+		{"snapshot?window=%", "window", notEncoded},
+		{"flow", "source", "the parameter is missing"},
+		{"flow?source=10.0.0.1", "destination", "the parameter is missing"},
+		{"flow?src=10.0.0.1&dst=10.0.0.2", "protocol", "the parameter is missing"},
+		{"flow?src=10.0.0.1&dst=10.0.0.2&protocol=tcp&source_port=1", "destination_port", noPort},
+		{"flow?src=10.0.0.1&dst=10.0.0.2&protocol=icmp", "source_port", noPort},
+		{"flow?src=10.0.0.1&" + aFlow, "source", "the parameter is there as src, too; allowed: one of both"},
+		{"flow?dst=10.0.0.2&dst=10.0.0.2&src=10.0.0.1", "dst", "the parameter is there more than once; allowed: once"},
+		{"flow?src=10.0.0&dst=10.0.0.2", "src", badAddress},
+		{"flow?source=&dst=10.0.0.2", "source", badAddress},
+		{"flow?src=fe80::1%25eth0&dst=10.0.0.2", "src", badAddress},
+		{"flow?src=10.0.0.1&destination=host", "destination", badAddress},
+		{"flow?src=10.0.0.1&dst=10.0.0.2&protocol=256", "protocol", "not a protocol; allowed: a name such as tcp, udp, icmp, or a number from 0 to 255"},
+		{"flow?src=10.0.0.1&dst=10.0.0.2&protocol=tcp&source_port=65536", "source_port", badPort},
+		{"flow?src=10.0.0.1&dst=10.0.0.2&protocol=tcp&source_port=1&destination_port=", "destination_port", badPort},
+		{"flow?" + aFlow + "&window=0s", "window", badWindow},
+		{"flow?" + aFlow + "&window=2h", "window", badWindow},
+		{"flow?" + aFlow + "&window=1", "window", badWindow},
 	} {
 		t.Run(test.query, func(t *testing.T) {
-			response, body := get(t, server.URL+"/v1/epochs?"+test.query)
+			response, body := get(t, server.URL+"/v1/"+test.query)
 			wantJSONError(t, response, body, http.StatusBadRequest, test.parameter, test.want)
 		})
 	}
 	if len(h.waiting) != 0 {
 		t.Error("a bad request waited for epochs")
+	}
+}
+
+// A request with a body is refused, and its body isn't read: a client that sends it
+// slowly keeps no place.
+func TestBodiesAreRefused(t *testing.T) {
+	server, _ := newServer(t, 1)
+	for _, head := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked"} {
+		connection, err := net.Dial("tcp", server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer connection.Close()
+		fmt.Fprintf(connection, "GET /v1/epochs HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", head)
+		connection.SetDeadline(time.Now().Add(10 * time.Second))
+		response, err := http.ReadResponse(bufio.NewReader(connection), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantJSONError(t, response, body, http.StatusBadRequest, "", "the request has a body; allowed: none")
+		if !response.Close {
+			t.Errorf("%s: the connection stays open for the body", head)
+		}
 	}
 }
 
@@ -242,7 +315,7 @@ func wantJSONError(t *testing.T, response *http.Response, body []byte, status in
 func TestOtherPathsAndMethods(t *testing.T) {
 	server, _ := newServer(t, 1)
 	response, body := get(t, server.URL+"/v1/flows")
-	wantJSONError(t, response, body, http.StatusNotFound, "", "no such path; there is: /v1/epochs")
+	wantJSONError(t, response, body, http.StatusNotFound, "", "no such path; there is: /v1/epochs, /v1/flow, /v1/snapshot")
 	response, err := http.PostForm(server.URL+"/v1/epochs", url.Values{})
 	if err != nil {
 		t.Fatal(err)

@@ -51,9 +51,14 @@ type Config struct {
 	at     func(moment) // called at each moment, where a test may end the run
 }
 
-// pollInterval is how often evictions are taken from the ring buffer: often enough
-// that a tenth of the ring holds what comes meanwhile.
-const pollInterval = 25 * time.Millisecond
+// Evictions are taken from the ring buffer every pollInterval, often enough that a tenth
+// of the ring holds what comes meanwhile. While next to nothing comes they are taken less
+// often, which wakes the processor less: at most every idleInterval, and half the ring
+// holds a flood that begins then, of a million evictions a second.
+const (
+	pollInterval = 25 * time.Millisecond
+	idleInterval = 4 * pollInterval
+)
 
 // Capture is a loaded program, attached to interfaces while Run runs.
 type Capture struct {
@@ -88,7 +93,7 @@ func New(config Config, logger *slog.Logger) (*Capture, error) {
 	if err := c.load(layout); err != nil {
 		return nil, err
 	}
-	c.ledger = newLedger(layout, config.Key)
+	c.ledger = newLedger(layout, config.Key, c.sequence > 0)
 	c.totals = newTotals(c.kernel)
 	c.devices = newDevices(c.kernel, config, c.pinned, logger)
 	return c, nil
@@ -128,9 +133,10 @@ func (c *Capture) Kept() []Kept {
 	return c.pinned.current.journal.kept()
 }
 
-func newLedger(layout Layout, key siphash.Key) *fold.Ledger {
+// newLedger returns a ledger that resumes what another run's may have counted.
+func newLedger(layout Layout, key siphash.Key, resumes bool) *fold.Ledger {
 	c := layout.ledger()
-	c.Key = key
+	c.Key, c.Resumes = key, resumes
 	return fold.NewLedger(c)
 }
 
@@ -165,7 +171,7 @@ func (c *Capture) Run(ctx context.Context, sink Sink) error {
 	// more is counted.
 	detached := make(chan error, 1)
 	go func() { detached <- c.devices.run(watching) }()
-	poll := time.NewTicker(min(pollInterval, c.config.Epoch/4))
+	poll := time.NewTimer(0)
 	defer poll.Stop()
 	next := c.boundary(time.Now())
 	ending := ctx.Done()
@@ -185,8 +191,19 @@ func (c *Capture) Run(ctx context.Context, sink Sink) error {
 			} else {
 				c.kernel.ring.drain(c.book)
 			}
+			poll.Reset(c.untilPoll(next))
 		}
 	}
+}
+
+// untilPoll is how long the ring may be left alone: by what came into it since the last
+// call, and not beyond the end of the epoch.
+func (c *Capture) untilPoll(next time.Time) time.Duration {
+	interval := pollInterval
+	if c.kernel.ring.idle() {
+		interval = max(interval, min(idleInterval, c.kernel.ring.halfFull(1_000_000)))
+	}
+	return max(min(interval, c.config.Epoch/4, time.Until(next)), 0)
 }
 
 // resume hands over what was counted since an earlier run, as an epoch of its own.
@@ -319,6 +336,10 @@ func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 		Flows:         books.Flows,
 		Ladders:       books.Ladders,
 		Sketches:      books.Sketches,
+		FoldedFlows:   books.Folded,
 		LocalNetworks: c.devices.localNetworks(),
+		Doubtful:      books.Doubtful,
+		Hidden:        books.Hidden,
+		Pairs:         books.Pairs,
 	}
 }

@@ -30,6 +30,8 @@ type recorder struct {
 	folded   epoch.Count             // by source
 	networks []netip.Prefix
 	epochs   int
+	keep     bool // epochs go into kept
+	kept     []epoch.Epoch
 }
 
 func newRecorder() *recorder {
@@ -58,6 +60,18 @@ func (r *recorder) take(e *epoch.Epoch, _ time.Duration) {
 	r.folded.Add(e.Folded(flow.Source))
 	r.networks = slices.Clone(e.LocalNetworks)
 	r.epochs++
+	if r.keep {
+		kept := *e
+		kept.Flows = slices.Clone(e.Flows)
+		r.kept = append(r.kept, kept)
+	}
+}
+
+// keepEpochs has the recorder keep the epochs from now on.
+func (r *recorder) keepEpochs() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keep = true
 }
 
 func (r *recorder) total(device string, d flow.Direction) epoch.Count {

@@ -24,9 +24,9 @@ type journal struct {
 	data    []byte         // messages, in a circle; a power of two
 }
 
-// journalFormat is the version of everything that is pinned: the journal, and what
-// slots, counters, ring and points mean. Raise it with any change to those.
-const journalFormat = 1
+// journalFormat is the version of everything that is pinned: the journal, its
+// messages, and what slots, counters, ring and points mean. Raise it with any change to those.
+const journalFormat = 2
 
 // journalHeader is shared between runs, so its layout is fixed.
 type journalHeader struct {

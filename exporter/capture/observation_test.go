@@ -183,6 +183,7 @@ func TestOneObservationAHost(t *testing.T) {
 					t.Errorf("flows differ: %d, sent %d", len(seen.flows), len(sent.flows))
 				}
 				p.check(t, seen, sent)
+				checkIntervals(t, seen, sent)
 			})
 		})
 	}
@@ -190,7 +191,8 @@ func TestOneObservationAHost(t *testing.T) {
 
 // The same with a flow table that is much too small, so that flows are folded while
 // packets of theirs are on their way to the next device. The memory of flows that were
-// folded is bounded, too: one packet in a thousand may count as another one.
+// folded is bounded, too: one packet in a thousand may count as another one, and is in
+// the intervals.
 func TestOneObservationOfFoldedFlows(t *testing.T) {
 	for name, p := range paths {
 		t.Run(name, func(t *testing.T) {
@@ -200,6 +202,7 @@ func TestOneObservationOfFoldedFlows(t *testing.T) {
 					t.Error("nothing was folded: the test's table isn't too small")
 				}
 				p.checkAlmost(t, seen, sent)
+				checkIntervals(t, seen, sent)
 			})
 		})
 	}
@@ -217,6 +220,7 @@ func (p *path) run(t *testing.T, flows int, duration time.Duration, memory uint6
 	from, to := p.build(t, outside)
 	c, seen, stop := start(t, Config{Include: regexp.MustCompile("^h-.*$"), Memory: memory})
 	testutil.Eventually(t, time.Minute, "attached", func() bool { return len(attached(c)) >= len(p.seen) })
+	seen.keepEpochs()
 	sent := &traffic{flows: map[flow.Key]epoch.Count{}}
 	sent.run(t, outside, from, passing(to, flows), duration)
 	time.Sleep(100 * time.Millisecond) // packets that wait for the next device
@@ -304,5 +308,46 @@ func (p *path) checkAlmost(t *testing.T, seen *recorder, sent *traffic) {
 	}
 	if all != (epoch.Count{}) {
 		t.Errorf("counts and duplicates differ from what all devices saw by %v", all)
+	}
+}
+
+// checkIntervals asserts that what was sent of every flow and every source prefix is in
+// the sum of its intervals, and tells what is doubtful and hidden.
+func checkIntervals(t *testing.T, seen *recorder, sent *traffic) {
+	t.Helper()
+	var doubtful, hidden epoch.Count
+	lower := map[flow.Key]uint64{}
+	for i := range seen.kept {
+		e := &seen.kept[i]
+		doubtful.Add(e.Doubtful)
+		hidden.Add(e.Hidden)
+		for j := range e.Flows {
+			f := &e.Flows[j]
+			doubtful.Add(f.Doubts())
+			lower[f.Key] += e.FlowInterval(f).Lower
+		}
+	}
+	t.Logf("%v sent, %v doubtful, %v hidden", sent.total, doubtful, hidden)
+	prefixes := map[netip.Prefix]uint64{}
+	for key, c := range sent.flows {
+		if lower[key] > c.Bytes {
+			t.Fatalf("flow %v: %d bytes, at least %d", key, c.Bytes, lower[key])
+		}
+		for _, bits := range []int{0, 8, 16, 24} {
+			p, err := key.SourceAddr().Prefix(bits)
+			must(t, err)
+			prefixes[p] += c.Bytes
+		}
+	}
+	for p, bytes := range prefixes {
+		var sum epoch.Interval
+		for i := range seen.kept {
+			interval := seen.kept[i].PrefixInterval(flow.Source, p)
+			sum.Lower += interval.Lower
+			sum.Upper += interval.Upper
+		}
+		if !sum.Contains(bytes) {
+			t.Fatalf("%v: %d bytes, not in %v", p, bytes, sum)
+		}
 	}
 }

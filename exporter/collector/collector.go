@@ -6,6 +6,7 @@ package collector
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
@@ -24,7 +26,11 @@ type Config struct {
 	Attachments func() []capture.Attachment
 	Top         func() *window.Top // may return nil, for nothing yet
 	Cardinality func() []window.Estimate
-	Start       time.Time // of the process: since when the counters count
+	Entropy     func([]window.Estimate) []window.EntropyRatio
+	Peers       func() *window.TopPeers // may return nil, for nothing yet
+	// Names returns the networks that go by name rather than by address, or nil.
+	Names func() *networks.Table
+	Start time.Time // of the process: since when the counters count
 }
 
 // Collector is a prometheus.Collector. Its counters are all as of the end of the
@@ -77,7 +83,14 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	if top := c.config.Top(); top != nil {
 		c.collectTop(m, top)
 	}
-	collectCardinality(m, c.config.Cardinality())
+	estimates := c.config.Cardinality()
+	collectCardinality(m, estimates)
+	for _, r := range c.config.Entropy(estimates) {
+		m.gauge(m.entropy, r.Value, r.Of, model.Duration(r.Window).String())
+	}
+	if peers := c.config.Peers(); peers != nil {
+		c.collectPeers(m, peers, c.config.Names())
+	}
 	c.drain.Collect(to)
 }
 
@@ -110,6 +123,8 @@ func (c *Collector) collectTotals(m emitter, t *totals) {
 	}
 	m.counters(m.flow, t.flows, start)
 	m.counters(m.unaccounted, t.unaccounted, start)
+	m.counters(m.doubtful, t.doubtful, start)
+	m.counters(m.hidden, t.hidden, start)
 	m.counter(m.epochs, t.epochs, start)
 }
 
@@ -124,48 +139,86 @@ func (k foldedKey) level() string {
 // other is the value of every label of the series for all that has no own one.
 const other = "other"
 
+// collectTop sends the top of addresses, or of names where they are counted.
 func (c *Collector) collectTop(m emitter, top *window.Top) {
 	seconds := top.Span.Seconds()
 	if seconds <= 0 {
 		return
 	}
-	for _, f := range top.Flows.Entries {
-		labels := []string{
-			f.Key.SourceAddr().String(), f.Key.DestinationAddr().String(),
-			port(f.Key.SourcePort), port(f.Key.DestinationPort), flow.ProtocolName(f.Key.Protocol),
-		}
-		m.gauge(m.flowBytes, float64(f.Bytes)/seconds, labels...)
-		m.gauge(m.flowPackets, float64(f.Packets)/seconds, labels...)
+	if n := top.Named; n != nil {
+		collectRanking(c, m, epoch.OfFlows, &n.Pairs, seconds, pairLabels, m.flowBytes, m.flowPackets)
+		collectRanking(c, m, epoch.OfSources, &n.Sources, seconds, nameLabel, m.sourceBytes, nil)
+		collectRanking(c, m, epoch.OfDestinations, &n.Destinations, seconds, nameLabel, m.destinationBytes, nil)
+		collectRanking(c, m, ofServices, &n.Services, seconds, namedServiceLabels, m.serviceBytes, nil)
+		return
 	}
-	m.gauge(m.flowBytes, float64(top.Flows.Other.Bytes)/seconds, other, other, other, other, other)
-	m.gauge(m.flowPackets, float64(top.Flows.Other.Packets)/seconds, other, other, other, other, other)
-	for _, s := range top.Services.Entries {
-		m.gauge(m.serviceBytes, float64(s.Bytes)/seconds, flow.ProtocolName(s.Key.Protocol), port(s.Key.Port), s.Key.Name())
-	}
-	m.gauge(m.serviceBytes, float64(top.Services.Other.Bytes)/seconds, other, other, other)
-	collectAddresses(m, m.sourceBytes, &top.Sources, seconds)
-	collectAddresses(m, m.destinationBytes, &top.Destinations, seconds)
+	collectRanking(c, m, epoch.OfFlows, &top.Flows, seconds, flowLabels, m.flowBytes, m.flowPackets)
+	collectRanking(c, m, epoch.OfSources, &top.Sources, seconds, addressLabel, m.sourceBytes, nil)
+	collectRanking(c, m, epoch.OfDestinations, &top.Destinations, seconds, addressLabel, m.destinationBytes, nil)
+	collectRanking(c, m, ofServices, &top.Services, seconds, serviceLabels, m.serviceBytes, nil)
+}
 
-	collectRanking(c, m, epoch.OfFlows, &top.Flows)
-	collectRanking(c, m, epoch.OfSources, &top.Sources)
-	collectRanking(c, m, epoch.OfDestinations, &top.Destinations)
-	collectRanking(c, m, "services", &top.Services)
+const ofServices = "services"
+
+// collectRanking sends a ranking as rates, in packets too if there is a metric for
+// that, and what it says of itself.
+func collectRanking[K comparable](
+	c *Collector, m emitter, of string, r *window.Ranking[K], seconds float64,
+	labels func(K) []string, bytes, packets *prometheus.Desc,
+) {
+	send := func(count epoch.Count, labels []string) {
+		m.gauge(bytes, float64(count.Bytes)/seconds, labels...)
+		if packets != nil {
+			m.gauge(packets, float64(count.Packets)/seconds, labels...)
+		}
+	}
+	for _, e := range r.Entries {
+		send(e.Count, labels(e.Key))
+	}
+	var none K
+	send(r.Other, slices.Repeat([]string{other}, len(labels(none))))
+	m.gauge(m.topkError, float64(r.Missed)/seconds, of)
+	c.collectSeries(m, of, len(r.Entries), r.Admissions, r.Evictions)
+}
+
+// collectSeries says how many series a ranking has, and how many came and went.
+func (c *Collector) collectSeries(m emitter, of string, entries int, admissions, evictions uint64) {
+	m.gauge(m.entries, float64(entries), of)
+	m.counter(m.admissions, admissions, c.config.Start, of)
+	m.counter(m.evictions, evictions, c.config.Start, of)
+}
+
+func flowLabels(k flow.Key) []string {
+	return []string{
+		k.SourceAddr().String(), k.DestinationAddr().String(),
+		port(k.SourcePort), port(k.DestinationPort), flow.ProtocolName(k.Protocol),
+	}
+}
+
+// pairLabels leaves ports and protocol empty: to Prometheus the labels aren't there, as
+// in a sum by source and destination.
+func pairLabels(p window.NetworkPair) []string { return []string{p.Source, p.Destination, "", "", ""} }
+
+func addressLabel(address [16]byte) []string {
+	return []string{netip.AddrFrom16(address).Unmap().String()}
+}
+
+func nameLabel(name string) []string { return []string{name} }
+
+func serviceLabels(s flow.Service) []string {
+	return []string{flow.ProtocolName(s.Protocol), port(s.Port), s.Name()}
+}
+
+// namedServiceLabels has no port where it stands for many.
+func namedServiceLabels(s flow.Service) []string {
+	labels := serviceLabels(s)
+	if s.Port == 0 {
+		labels[1] = ""
+	}
+	return labels
 }
 
 func port(p uint16) string { return strconv.Itoa(int(p)) }
-
-func collectAddresses(m emitter, desc *prometheus.Desc, r *window.Ranking[[16]byte], seconds float64) {
-	for _, a := range r.Entries {
-		m.gauge(desc, float64(a.Bytes)/seconds, netip.AddrFrom16(a.Key).Unmap().String())
-	}
-	m.gauge(desc, float64(r.Other.Bytes)/seconds, other)
-}
-
-func collectRanking[K comparable](c *Collector, m emitter, of string, r *window.Ranking[K]) {
-	m.gauge(m.entries, float64(len(r.Entries)), of)
-	m.counter(m.admissions, r.Admissions, c.config.Start, of)
-	m.counter(m.evictions, r.Evictions, c.config.Start, of)
-}
 
 func collectCardinality(m emitter, estimates []window.Estimate) {
 	told := map[string]bool{}

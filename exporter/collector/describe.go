@@ -25,19 +25,20 @@ func gauge(name, help string, labels ...string) *prometheus.Desc {
 
 // descriptions are those of every metric that Collector makes itself.
 type descriptions struct {
-	total, duplicate, remainder, other, folded, flow, unaccounted pair
+	total, duplicate, remainder, other, folded, flow, unaccounted, doubtful, hidden pair
 
 	epochs, attached *prometheus.Desc
 
 	flowBytes, flowPackets, sourceBytes, destinationBytes, serviceBytes *prometheus.Desc
-	entries, admissions, evictions                                      *prometheus.Desc
+	entries, topkError, admissions, evictions                           *prometheus.Desc
 
-	cardinality, cardinalityError *prometheus.Desc
+	cardinality, cardinalityError, entropy            *prometheus.Desc
+	distinctDestinations, distinctSources, peersRatio *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
 	device := []string{"device", "direction"}
-	flowLabels := []string{"source", "destination", "source_port", "destination_port", "protocol"}
+	tuple := []string{"source", "destination", "source_port", "destination_port", "protocol"}
 	return descriptions{
 		total:     counters("capture", "seen by the hook, as on the wire.", device...),
 		duplicate: counters("capture_duplicate", "seen here but counted at another device of the host.", device...),
@@ -47,27 +48,45 @@ func newDescriptions() descriptions {
 		flow:      counters("capture_flow", "counted under a 5-tuple."),
 		unaccounted: counters("capture_unaccounted",
 			"by which what was seen and what was counted differ; always 0."),
+		doubtful: counters("capture_doubtful",
+			"counted under a 5-tuple or a prefix that may be counted twice: the host forwards, and has no room to remember which device counted their flow."),
+		hidden: counters("capture_hidden",
+			"among the duplicates that may not be counted at all: another device counts their flow, and hasn't seen as much of it in the epoch."),
 		epochs:   gauge("capture_epochs_total", "Epochs drained from the kernel."),
 		attached: gauge("capture_attached", "1 for each device and direction that is captured on.", "device", "direction", "hook"),
 
 		flowBytes: gauge("flow_bytes_per_second",
-			"Rate of a top flow over topk.window; the series with other in every label is all other traffic.", flowLabels...),
+			"Rate over topk.window of a top flow, or with topk.labels networks of a top pair of networks, whose ports and protocol are empty; the series with other in every label is all other traffic.",
+			tuple...),
 		flowPackets: gauge("flow_packets_per_second",
-			"Rate of a top flow over topk.window; the series with other in every label is all other traffic.", flowLabels...),
+			"Rate over topk.window of what has the same labels in tma_flow_bytes_per_second; the series with other in every label is all other traffic.",
+			tuple...),
 		sourceBytes: gauge("source_bytes_per_second",
-			"Rate of a top source over topk.window; the series other is all other traffic.", "source"),
+			"Rate over topk.window of a top source, by address or network as topk.labels says; the series other is all other traffic.", "source"),
 		destinationBytes: gauge("destination_bytes_per_second",
-			"Rate of a top destination over topk.window; the series other is all other traffic.", "destination"),
+			"Rate over topk.window of a top destination, by address or network as topk.labels says; the series other is all other traffic.", "destination"),
 		serviceBytes: gauge("service_bytes_per_second",
-			"Rate of a top service over topk.window; the series with other in every label is all other traffic.",
+			"Rate over topk.window of a top service; the series with other in every label is all other traffic.",
 			"protocol", "port", "service"),
-		entries:    gauge("topk_entries", "Top flows, sources, destinations and services that have a series.", "of"),
-		admissions: gauge("topk_admissions_total", "Times that a top flow, source, destination or service got a series.", "of"),
-		evictions:  gauge("topk_evictions_total", "Times that a top flow, source, destination or service lost its series.", "of"),
+		entries: gauge("topk_entries", "Top flows, sources, destinations and services that have a series besides other; at most topk.k.", "of"),
+		topkError: gauge("topk_error_bytes_per_second",
+			"By how much the rate of a top flow, source, destination or service may be higher than its series, at most; what is missing there is in other.", "of"),
+		admissions: gauge("topk_admissions_total", "Times that a flow, source, destination or service got a series.", "of"),
+		evictions:  gauge("topk_evictions_total", "Times that a flow, source, destination or service lost its series.", "of"),
 
 		cardinality: gauge("cardinality", "Estimated number of distinct flows, sources and so on in a sliding window.", "of", "window"),
 		cardinalityError: gauge("cardinality_relative_error",
 			"Standard error of tma_cardinality, as a fraction of it.", "of"),
+		entropy: gauge("entropy_ratio",
+			"Entropy of the packets' sources or destinations in a sliding window, divided by the logarithm of their number: 1 if all have equally many packets, 0 if one has all.",
+			"of", "window"),
+
+		distinctDestinations: gauge("source_distinct_destinations",
+			"Estimated number of distinct destinations of a source in the last minute, for the sources with the most: a scanner, or a busy server.", "source"),
+		distinctSources: gauge("destination_distinct_sources",
+			"Estimated number of distinct sources of a destination in the last minute, for the destinations with the most: a victim of a flood, or a busy server.", "destination"),
+		peersRatio: gauge("distinct_peers_sample_ratio",
+			"Share of all pairs of addresses by which distinct peers are estimated. At 1 they are exact; below, a number n has a relative standard error of at most 1/sqrt(n*ratio) or 0.032, whichever is more."),
 	}
 }
 
@@ -76,10 +95,11 @@ func (d *descriptions) all() []*prometheus.Desc {
 	descs := []*prometheus.Desc{
 		d.epochs, d.attached,
 		d.flowBytes, d.flowPackets, d.sourceBytes, d.destinationBytes, d.serviceBytes,
-		d.entries, d.admissions, d.evictions,
-		d.cardinality, d.cardinalityError,
+		d.entries, d.topkError, d.admissions, d.evictions,
+		d.cardinality, d.cardinalityError, d.entropy,
+		d.distinctDestinations, d.distinctSources, d.peersRatio,
 	}
-	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted} {
+	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted, d.doubtful, d.hidden} {
 		descs = append(descs, p.packets, p.bytes)
 	}
 	return descs

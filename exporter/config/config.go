@@ -7,9 +7,11 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
@@ -19,6 +21,8 @@ type Config struct {
 	TopK    TopK    `yaml:"topk"`
 	Epochs  Epochs  `yaml:"epochs"`
 	Sketch  Sketch  `yaml:"sketch"`
+	// Networks are those that have names.
+	Networks []networks.Network `yaml:"networks"`
 }
 
 // Capture is where packets are counted, how often and at what cost.
@@ -43,7 +47,33 @@ type Capture struct {
 type TopK struct {
 	K      int               `yaml:"k"`
 	Window yamlconf.Duration `yaml:"window"`
+	Labels Labels            `yaml:"labels"`
 }
+
+// Labels say what the series of the top are of.
+type Labels string
+
+// The values of Labels.
+const (
+	LabelAddresses Labels = "addresses"
+	LabelNetworks  Labels = "networks" // by name, and services with a name
+)
+
+// Allowed says which labels there are.
+func (l *Labels) Allowed() string { return "addresses, networks" }
+
+// UnmarshalText takes one of the values.
+func (l *Labels) UnmarshalText(text []byte) error {
+	switch Labels(text) {
+	case LabelAddresses, LabelNetworks:
+		*l = Labels(text)
+		return nil
+	}
+	return fmt.Errorf("%q isn't what labels can be; allowed: %s", text, l.Allowed())
+}
+
+// String returns the value as it is written.
+func (l Labels) String() string { return string(l) }
 
 // Epochs is what /v1/epochs offers to aggregators.
 type Epochs struct {
@@ -72,7 +102,7 @@ func Default() Config {
 			Epoch:   yamlconf.Duration(500 * time.Millisecond),
 			Memory:  64 << 20,
 		},
-		TopK:   TopK{K: 20, Window: yamlconf.Duration(15 * time.Second)},
+		TopK:   TopK{K: 20, Window: yamlconf.Duration(15 * time.Second), Labels: LabelAddresses},
 		Epochs: Epochs{Flows: 1000, Retention: yamlconf.Duration(2 * time.Minute), Memory: 16 << 20},
 	}
 }
@@ -84,4 +114,13 @@ func (c *Capture) FleetPrefixes() []netip.Prefix {
 		prefixes[i] = p.Prefix
 	}
 	return prefixes
+}
+
+// NetworkNames returns the names that the labels of the top are made of, nil where
+// those are addresses.
+func (c *Config) NetworkNames() *networks.Table {
+	if c.TopK.Labels != LabelNetworks {
+		return nil
+	}
+	return networks.NewTable(c.Networks)
 }

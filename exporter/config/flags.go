@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/exporter-toolkit/web/kingpinflag"
 
-	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
+	"github.com/traffic-monitor-agent/tma/exporter/top"
 )
 
 // DefaultAddress is where the exporter listens unless told otherwise.
@@ -30,12 +30,14 @@ type Options struct {
 	Profiles      bool   // serve /debug/pprof/
 	Web           *web.FlagConfig
 	Log           *promslog.Config
+	Top           top.Configuration
 }
 
 // What the program is told to do.
 const (
 	CommandRun    = "run" // if nothing is said
 	CommandDetach = "detach"
+	CommandTop    = "top"
 )
 
 // Parse reads a command line, without the program's name, and the file that it
@@ -61,6 +63,9 @@ func Parse(args []string) (*Options, error) {
 	if options.Command == CommandDetach && options.Config.Capture.PinPath == "" {
 		return nil, errors.New("--capture.pin-path: missing; allowed: the path of the exporter that is to be detached")
 	}
+	if options.Config.TopK.Labels == LabelNetworks && len(options.Config.Networks) == 0 {
+		return nil, errors.New("topk.labels: no network has a name; allowed: addresses, or names under networks")
+	}
 	if err := checkTelemetryPath(options.TelemetryPath); err != nil {
 		return nil, err
 	}
@@ -79,6 +84,7 @@ func (o *Options) flags() *kingpin.Application {
 	app.HelpFlag.Short('h')
 	app.Command(CommandRun, "Capture and serve; this is the default.").Default()
 	app.Command(CommandDetach, "Detach and remove what an exporter that doesn't run any more left under --capture.pin-path.")
+	o.Top.AddFlags(app.Command(CommandTop, "Show the traffic of a running exporter, here or on another host, as it goes: a screen in a terminal, plain tables elsewhere."))
 	app.Flag("config.file", "YAML configuration file; its keys are those of the flags.").StringVar(&o.File)
 	app.Flag("config.check", "Check the configuration and end.").BoolVar(&o.CheckOnly)
 	app.Flag("web.telemetry-path", "Path under which the metrics are.").Default("/metrics").StringVar(&o.TelemetryPath)
@@ -110,15 +116,14 @@ type flagValue struct {
 
 // IsCumulative tells kingpin whether the flag may be repeated.
 func (f *flagValue) IsCumulative() bool {
-	_, list := f.value.(*[]yamlconf.Prefix)
-	return list
+	return f.list() != nil
 }
 
 // Set takes the flag's text. A list's first flag replaces what the file said, as
 // the flag of a single value does.
 func (f *flagValue) Set(text string) error {
-	if list, ok := f.value.(*[]yamlconf.Prefix); ok && !f.given {
-		*list = nil
+	if l := f.list(); l != nil && !f.given {
+		l.clear()
 	}
 	f.given = true
 	if err := f.set(text); err != nil {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
@@ -50,6 +51,8 @@ func (c *Config) settings() []setting {
 			&c.TopK.K, within(&c.TopK.K, 1, 1000), false},
 		{"topk.window", "The time over which rates of top flows, sources, destinations and services are taken.",
 			&c.TopK.Window, within(&c.TopK.Window, duration(time.Second), duration(10*time.Minute)), false},
+		{"topk.labels", "What the series of the top are of: addresses, or networks, by the names of networks and of services, which don't grow with the traffic.",
+			&c.TopK.Labels, nil, true},
 		{"epochs.host", "The name of this host in its epochs; the system's host name if empty.",
 			&c.Epochs.Host, &rule{allowedHost, c.checkHost}, false},
 		{"epochs.flows", "How many flows an epoch carries to aggregators; smaller ones are folded into prefixes.",
@@ -60,6 +63,8 @@ func (c *Config) settings() []setting {
 			&c.Epochs.Memory, within(&c.Epochs.Memory, 1<<20, 4<<30), false},
 		{"sketch.key_file", "File with the fleet's secret for counting distinct things, 32 hexadecimal digits. Without it the key is public, and crafted packets can drive the counts to any value.",
 			&c.Sketch.KeyFile, &rule{"a readable file with 32 hexadecimal digits", c.checkKeyFile}, false},
+		{"networks", "A network and its name, such as 10.0.0.0/8=corp; the longest prefix counts. In the file: a list of prefix and name. Repeatable.",
+			&c.Networks, &rule{new(networks.Network).Allowed(), c.checkNetworks}, true},
 	}
 }
 
@@ -107,6 +112,15 @@ func (c *Config) CheckReload(other *Config) error {
 	return nil
 }
 
+// checkNetworks refuses what is wrong with the list; its entries were checked before.
+func (c *Config) checkNetworks() error {
+	key, err := networks.Check(c.Networks)
+	if err != nil && key != "" {
+		return &yamlconf.Error{Key: key, Err: err}
+	}
+	return err
+}
+
 // maxHost is the longest name of a host (RFC 1035, 2.3.4).
 const maxHost = 253
 
@@ -137,7 +151,11 @@ func (c *Config) Load(file string) error {
 	}
 	for _, s := range c.settings() {
 		if err := s.verify(); err != nil {
-			return &yamlconf.Error{File: file, Key: s.key, Err: err}
+			e := &yamlconf.Error{File: file, Key: s.key, Err: err}
+			if element := (*yamlconf.Error)(nil); errors.As(err, &element) {
+				e.Key, e.Err = s.key+element.Key, element.Err
+			}
+			return e
 		}
 	}
 	return nil
@@ -145,29 +163,73 @@ func (c *Config) Load(file string) error {
 
 // set sets a setting from the text of its flag.
 func (s *setting) set(text string) error {
-	if list, ok := s.value.(*[]yamlconf.Prefix); ok {
-		var p yamlconf.Prefix
-		if err := p.Set(text); err != nil {
-			return err
-		}
-		*list = append(*list, p)
-		return nil
-	}
-	if err := yamlconf.Set(text, s.value); err != nil {
+	err := s.setText(text)
+	if err != nil {
 		return err
 	}
-	return s.verify()
+	err = s.verify()
+	if element := (*yamlconf.Error)(nil); errors.As(err, &element) {
+		return element.Err
+	}
+	return err
+}
+
+func (s *setting) setText(text string) error {
+	if l := s.list(); l != nil {
+		return l.add(text)
+	}
+	return yamlconf.Set(text, s.value)
+}
+
+// list is a setting whose flag may be repeated.
+type list interface {
+	clear()
+	add(text string) error
+	texts() []string
+}
+
+// list returns the setting as a list, nil if it isn't one.
+func (s *setting) list() list {
+	switch v := s.value.(type) {
+	case *[]yamlconf.Prefix:
+		return listOf[yamlconf.Prefix, *yamlconf.Prefix]{v}
+	case *[]networks.Network:
+		return listOf[networks.Network, *networks.Network]{v}
+	}
+	return nil
+}
+
+// listOf is a list of what is written as one word.
+type listOf[T fmt.Stringer, P interface {
+	*T
+	Set(text string) error
+}] struct{ to *[]T }
+
+func (l listOf[T, P]) clear() { *l.to = nil }
+
+func (l listOf[T, P]) add(text string) error {
+	var element T
+	if err := P(&element).Set(text); err != nil {
+		return err
+	}
+	*l.to = append(*l.to, element)
+	return nil
+}
+
+func (l listOf[T, P]) texts() []string {
+	texts := make([]string, len(*l.to))
+	for i, element := range *l.to {
+		texts[i] = element.String()
+	}
+	return texts
 }
 
 // String returns the current value as a flag writes it.
 func (s *setting) String() string {
+	if l := s.list(); l != nil {
+		return strings.Join(l.texts(), ",")
+	}
 	switch v := s.value.(type) {
-	case *[]yamlconf.Prefix:
-		texts := make([]string, len(*v))
-		for i, p := range *v {
-			texts[i] = p.String()
-		}
-		return strings.Join(texts, ",")
 	case *string:
 		return *v
 	case *int:

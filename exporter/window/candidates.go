@@ -28,6 +28,8 @@ type candidates[K comparable] struct {
 	lines []candidateLine // one a set
 	table []counted[K]    // sets of candidateWays
 	taken []int32         // the places that aren't free: a quiet epoch is cheap
+	lost  []uint64        // bytes of keys that left, by set; made when one does
+	most  uint64          // of lost
 }
 
 // candidateLine is what is looked at first of a set, a cache line: most keys need
@@ -68,9 +70,20 @@ func (c *candidates[K]) add(key K, count epoch.Count) {
 	}
 	if line.weight[smallest] == 0 {
 		c.taken = append(c.taken, int32(set*candidateWays+smallest))
+	} else {
+		c.lose(set, c.table[set*candidateWays+smallest].Bytes)
 	}
 	line.tags[smallest], line.weight[smallest] = tag, weightOf(count.Bytes)
 	c.table[set*candidateWays+smallest] = counted[K]{key, count}
+}
+
+// lose notes what the sum of a set's key will lack, should it come again.
+func (c *candidates[K]) lose(set int, bytes uint64) {
+	if c.lost == nil {
+		c.lost = make([]uint64, len(c.lines))
+	}
+	c.lost[set] += bytes
+	c.most = max(c.most, c.lost[set])
 }
 
 func weightOf(bytes uint64) uint32 { return uint32(max(1, min(bytes, math.MaxUint32))) }
@@ -86,17 +99,39 @@ func (c *candidates[K]) bytes() iter.Seq[uint64] {
 	}
 }
 
-// take returns the n largest, in no order, and empties the table. It uses and
-// returns scratch.
-func (c *candidates[K]) take(n int, scratch []uint64) ([]counted[K], []uint64) {
-	largest, scratch := cutAt(c.bytes(), n, scratch)
+// take returns the pane of the n largest and of some chosen keys besides, in no
+// order, and empties the table. It uses and returns scratch.
+func (c *candidates[K]) take(n int, chosen iter.Seq[K], scratch []uint64) (pane[K], []uint64) {
 	all := make([]counted[K], 0, min(n, len(c.taken)))
+	for key := range chosen {
+		if count := c.pull(key); count != (epoch.Count{}) {
+			all = append(all, counted[K]{key, count})
+		}
+	}
+	largest, scratch := cutAt(c.bytes(), n, scratch)
 	for _, place := range c.taken {
-		if e := &c.table[place]; largest.keeps(e.Bytes) {
+		if e := &c.table[place]; largest.Keeps(e.Bytes) && e.Count != (epoch.Count{}) {
 			all = append(all, *e)
 		}
 		c.lines[place/candidateWays].weight[place%candidateWays] = 0
 	}
 	c.taken = c.taken[:0]
-	return all, scratch
+	p := pane[K]{largest: all, limits: limits{missed: c.most, left: largest.Threshold}}
+	clear(c.lost)
+	c.most = 0
+	return p, scratch
+}
+
+// pull takes the count of one key out, which leaves its place with none.
+func (c *candidates[K]) pull(key K) (count epoch.Count) {
+	hash := c.hash(key, &c.seed)
+	set, tag := int(hash&uint64(len(c.lines)-1)), uint32(hash>>32)
+	line := &c.lines[set]
+	for way := range line.tags {
+		e := &c.table[set*candidateWays+way]
+		if line.tags[way] == tag && line.weight[way] != 0 && e.key == key {
+			count, e.Count = e.Count, epoch.Count{}
+		}
+	}
+	return count
 }

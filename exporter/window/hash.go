@@ -10,7 +10,7 @@ import (
 
 // hashSeed makes the hashes below unpredictable from outside. They choose places in
 // a table and leave the process in no way.
-type hashSeed [5]uint64
+type hashSeed flow.HashSeed
 
 func newHashSeed() hashSeed {
 	return hashSeed{rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64(), rand.Uint64()}
@@ -31,8 +31,4 @@ func hashService(v flow.Service, s *hashSeed) uint64 {
 	return fold64(fold64(uint64(v.Port)<<8^uint64(v.Protocol)^s[0], s[1]|1)^s[2], s[3]|1)
 }
 
-func hashFlow(key flow.Key, s *hashSeed) uint64 {
-	ports := uint64(key.SourcePort)<<32 | uint64(key.DestinationPort)<<16 | uint64(key.Protocol)
-	a, b := hashAddress(key.Source, s), hashAddress(key.Destination, s)
-	return fold64(fold64(a^s[4], b^s[3])^ports, s[2]|1)
-}
+func hashFlow(key flow.Key, s *hashSeed) uint64 { return key.Hash((*flow.HashSeed)(s)) }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
@@ -21,18 +23,22 @@ const ladderEntries = 1024
 type HistoryConfig struct {
 	Flows     int           // flows that an epoch keeps, at least 1
 	Retention time.Duration // age, against the newest epoch, beyond which an epoch goes
-	MaxBytes  int           // of all encoded epochs; the newest stays whatever its size
+	MaxBytes  int           // of all messages; the newest stays whatever its size
 	Fleet     []netip.Prefix
 }
 
-// History keeps the last epochs as they go out to aggregators: encoded, the
-// smaller flows folded into the ladders, bytes and packets conserved. Many may
-// read at once.
+// History keeps the last epochs as they go out to aggregators: encoded and
+// compressed, the smaller flows folded into the ladders, bytes and packets conserved.
+// Many may read at once; none of them holds the lock for longer than it takes to copy
+// the slices of a batch, and never while it writes to a client.
 type History struct {
-	ladders *fold.Ladders
-	flows   []epoch.Flow // those that an epoch keeps; for the next one again
-	scratch []uint64
-	trimmed *epoch.Epoch // by the last Encode
+	ladders    *fold.Ladders
+	flows      []epoch.Flow // those that an epoch keeps; for the next one again
+	scratch    []uint64
+	fitter     fitter
+	compressor *zstd.Encoder
+	trimmed    *epoch.Epoch // by the last Encode
+	sent       *epoch.Epoch
 
 	mu     sync.Mutex
 	config HistoryConfig
@@ -45,12 +51,18 @@ type History struct {
 type encodedEpoch struct {
 	sequence uint64
 	end      time.Time
-	message  []byte
+	message  Message
 }
 
 // NewHistory returns an empty History.
 func NewHistory(c HistoryConfig) *History {
-	return &History{config: c, ladders: fold.NewLadders(ladderEntries), added: make(chan struct{})}
+	return &History{
+		config:     c,
+		ladders:    fold.NewLadders(ladderEntries),
+		fitter:     fitter{ladders: fold.NewLadders(ladderEntries)},
+		compressor: newCompressor(),
+		added:      make(chan struct{}),
+	}
 }
 
 // Reconfigure changes what is kept from the next epoch on; MaxBytes stays.
@@ -72,27 +84,45 @@ func (h *History) Add(e *epoch.Epoch) error {
 	return nil
 }
 
-// Encode returns the message of an epoch as it goes out, trimmed. It reads e and
-// keeps nothing of it. Not safe for concurrent use.
-func (h *History) Encode(e *epoch.Epoch) ([]byte, error) {
+// Encode returns the message of an epoch as it goes out, trimmed, and folded further
+// until it is at most maxMessageBytes. It reads e and keeps nothing of it. Not safe for
+// concurrent use.
+func (h *History) Encode(e *epoch.Epoch) (Message, error) {
 	h.mu.Lock()
 	config := h.config
 	h.mu.Unlock()
-	h.trimmed = h.trim(e, &config)
-	message, err := epoch.Encode(h.trimmed)
-	if err != nil {
-		return nil, fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
+	classifier := fold.Classifier{Local: e.LocalNetworks, Fleet: config.Fleet}
+	h.trimmed = h.trim(e, &config, &classifier)
+	limit := float64(max(maxMessageBytes, config.Flows*maxMessageBytes/1000))
+	for target, fits := 0.97*limit, 0; ; target, fits = target*0.9, fits+1 {
+		flows, room := h.fitter.cost.plan(h.trimmed, target)
+		if fits == maxFits {
+			flows, room = 1, 1
+		}
+		h.sent = h.fitter.fold(h.trimmed, flows, room, &classifier)
+		encoded, err := epoch.Encode(h.sent)
+		if err != nil {
+			return nil, fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
+		}
+		message, s := compress(h.compressor, encoded)
+		h.fitter.cost.learn(h.sent, &s)
+		if float64(len(message)) <= limit || fits == maxFits {
+			return message, nil
+		}
 	}
-	return message, nil
 }
 
-// Trimmed returns the epoch that was encoded last, as it went out: its largest flows,
-// and every other one in the ladders. It is valid until the next Encode, and not safe
-// for concurrent use with that.
+// Trimmed returns the epoch that was encoded last with its largest flows, and every
+// other one in the ladders. It is valid until the next Encode, and not safe for
+// concurrent use with that.
 func (h *History) Trimmed() *epoch.Epoch { return h.trimmed }
 
+// Sent returns the epoch that was encoded last as it went out, which is Trimmed, or
+// less if that was too large. It is valid as long as that.
+func (h *History) Sent() *epoch.Epoch { return h.sent }
+
 // Keep keeps a message that Encode returned; it belongs to the History from then on.
-func (h *History) Keep(sequence uint64, end time.Time, message []byte) {
+func (h *History) Keep(sequence uint64, end time.Time, message Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.epochs = append(h.epochs, encodedEpoch{sequence, end, message})
@@ -112,7 +142,7 @@ func (h *History) Size() (epochs, bytes int) {
 
 // trim returns the epoch with its largest flows alone, every other folded into
 // the ladders. What it returns is valid until the next call.
-func (h *History) trim(e *epoch.Epoch, config *HistoryConfig) *epoch.Epoch {
+func (h *History) trim(e *epoch.Epoch, config *HistoryConfig, classifier *fold.Classifier) *epoch.Epoch {
 	trimmed := *e
 	if len(e.Flows) <= config.Flows {
 		// Encode sorts what it is given, and e isn't ours.
@@ -122,20 +152,25 @@ func (h *History) trim(e *epoch.Epoch, config *HistoryConfig) *epoch.Epoch {
 	}
 	h.ladders.Reset()
 	h.ladders.AddPrefixes(e.Ladders)
-	classifier := fold.Classifier{Local: e.LocalNetworks, Fleet: config.Fleet}
-	var largest cut
-	largest, h.scratch = cutAt(flowBytes(e.Flows), config.Flows, h.scratch)
-	h.flows = h.flows[:0]
-	for i := range e.Flows {
-		f := &e.Flows[i]
-		if largest.keeps(f.Bytes) {
-			h.flows = append(h.flows, *f)
-		} else {
-			h.ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)
-		}
-	}
+	h.flows, h.scratch = keepLargest(h.flows[:0], h.scratch, e.Flows, config.Flows, h.ladders, classifier, &trimmed.Doubtful)
 	trimmed.Flows, trimmed.Ladders = h.flows, h.ladders.Snapshot()
 	return &trimmed
+}
+
+// keepLargest appends the n largest flows and folds the others, whose doubts it adds to
+// doubtful. It uses and returns scratch, for the next call.
+func keepLargest(to []epoch.Flow, scratch []uint64, flows []epoch.Flow, n int, ladders *fold.Ladders, classifier *fold.Classifier, doubtful *epoch.Count) ([]epoch.Flow, []uint64) {
+	largest, scratch := cutAt(flowBytes(flows), n, scratch)
+	for i := range flows {
+		f := &flows[i]
+		if largest.Keeps(f.Bytes) {
+			to = append(to, *f)
+		} else {
+			ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)
+			doubtful.Add(f.Doubts())
+		}
+	}
+	return to, scratch
 }
 
 func flowBytes(flows []epoch.Flow) iter.Seq[uint64] {
@@ -164,8 +199,8 @@ func (h *History) expire() {
 
 // Batch is a part of a History.
 type Batch struct {
-	Oldest, Newest uint64   // the sequences that the History holds; both 0 if none
-	Epochs         [][]byte // as epoch.Encode returned them, oldest first; not to be written
+	Oldest, Newest uint64    // the sequences that the History holds; both 0 if none
+	Epochs         []Message // oldest first; not to be written
 }
 
 // After returns the epochs behind a sequence, at most maxEpochs and, beyond the

@@ -29,7 +29,14 @@ func add(t *testing.T, h *History, e *epoch.Epoch) {
 // decode returns the epochs of a batch as an aggregator reads them.
 func decode(t *testing.T, b Batch) []*epoch.Epoch {
 	t.Helper()
-	batch, err := epoch.DecodeBatch(epoch.EncodeBatch([16]byte{1}, b.Oldest, b.Newest, b.Epochs))
+	answer := epoch.EncodeBatchHeader([16]byte{1}, b.Oldest, b.Newest)
+	for _, m := range b.Epochs {
+		var err error
+		if answer, err = m.Decompress(answer); err != nil {
+			t.Fatal(err)
+		}
+	}
+	batch, err := epoch.DecodeBatch(answer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,12 +52,25 @@ func sequences(t *testing.T, b Batch) []uint64 {
 	return all
 }
 
+// doubtsOf is what an epoch says may be counted already.
+func doubtsOf(e *epoch.Epoch) epoch.Count {
+	sum := e.Doubtful
+	for i := range e.Flows {
+		sum.Add(e.Flows[i].Doubts())
+	}
+	return sum
+}
+
 func TestTrimConserves(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	for _, flows := range []int{0, 1, 99, 100, 101, 20_000} {
 		e := testEpoch(1, mixedFlows(random, flows)...)
 		addMess(e)
 		e.LocalNetworks = []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}
+		e.Doubtful, e.Hidden = epoch.Count{Packets: 1, Bytes: 10}, epoch.Count{Packets: 2, Bytes: 20}
+		for i := range e.Flows {
+			e.Flows[i].Doubtful = e.Flows[i].Bytes / 7
+		}
 		before := slices.Clone(e.Flows)
 		h := newTestHistory(100)
 		add(t, h, e)
@@ -63,6 +83,9 @@ func TestTrimConserves(t *testing.T) {
 		}
 		if got.Total() != e.Total() {
 			t.Errorf("%d flows: total %v, want %v", flows, got.Total(), e.Total())
+		}
+		if doubts := doubtsOf(got); doubts != doubtsOf(e) || got.Hidden != e.Hidden {
+			t.Errorf("%d flows: %v doubtful and %v hidden, want %v and %v", flows, doubts, got.Hidden, doubtsOf(e), e.Hidden)
 		}
 		for _, d := range flow.Dimensions {
 			if left := e.Unaccounted(d); left != (epoch.Count{}) {

@@ -67,6 +67,9 @@ func DecodeBatch(data []byte) (*Batch, error) {
 		if n := len(batch.Epochs); n > 0 && e.Sequence <= batch.Epochs[n-1].Sequence {
 			return nil, invalid("epoch %d after epoch %d", e.Sequence, batch.Epochs[n-1].Sequence)
 		}
+		if err := e.checkConserved(); err != nil {
+			return nil, err
+		}
 		batch.Epochs = append(batch.Epochs, e)
 	}
 	return batch, nil
@@ -81,6 +84,8 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 		Sequence: message.Sequence,
 		Start:    time.Unix(0, message.StartUnixNano),
 		End:      time.Unix(0, message.EndUnixNano),
+		Doubtful: decodeCount(message.Doubtful),
+		Hidden:   decodeCount(message.Hidden),
 	}
 	if e.Sequence == 0 {
 		return nil, invalid("sequence 0")
@@ -97,13 +102,28 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 			return nil, err
 		}
 	}
+	return e, e.checkDoubts()
+}
+
+// checkDoubts refuses doubts about more than there is.
+func (e *Epoch) checkDoubts() error {
+	if folded := e.Folded(flow.Source); e.Doubtful.Bytes > folded.Bytes || e.Doubtful.Packets > folded.Packets {
+		return invalid("epoch %d has %d doubtful bytes, but %d are folded", e.Sequence, e.Doubtful.Bytes, folded.Bytes)
+	}
+	if duplicates := e.Duplicates(); e.Hidden.Bytes > duplicates.Bytes || e.Hidden.Packets > duplicates.Packets {
+		return invalid("epoch %d has %d hidden bytes, but %d are duplicates", e.Sequence, e.Hidden.Bytes, duplicates.Bytes)
+	}
+	return nil
+}
+
+func (e *Epoch) checkConserved() error {
 	for _, dimension := range flow.Dimensions {
 		if lost := e.Unaccounted(dimension); lost != (Count{}) {
-			return nil, invalid("epoch %d doesn't conserve: %d packets and %d bytes unaccounted by %s",
+			return invalid("epoch %d doesn't conserve: %d packets and %d bytes unaccounted by %s",
 				e.Sequence, int64(lost.Packets), int64(lost.Bytes), dimension)
 		}
 	}
-	return e, nil
+	return nil
 }
 
 func decodeCount(message *epochpb.Count) Count {
@@ -130,41 +150,82 @@ func (e *Epoch) decodeDevices(message *epochpb.Epoch) error {
 	return nil
 }
 
-// flowColumnsAgree says whether all columns are of the same number of flows.
-func flowColumnsAgree(c *epochpb.Flows, n int) bool {
-	addresses := int(c.GetIpv4())*4 + (n-int(c.GetIpv4()))*16
-	return int(c.GetIpv4()) <= n && len(c.GetSources()) == addresses && len(c.GetDestinations()) == addresses &&
-		len(c.GetSourcePorts()) == n && len(c.GetDestinationPorts()) == n && len(c.GetDirections()) == n &&
-		len(c.GetPackets()) == n && len(c.GetBytes()) == n && (len(c.GetErrors()) == n || len(c.GetErrors()) == 0)
+// flowColumnsAgree says whether all columns are of the same number of flows, and
+// of keys.
+func flowColumnsAgree(c *epochpb.Flows) bool {
+	n, keys, ipv4 := len(c.GetDirections()), len(c.GetProtocols()), int(c.GetIpv4())
+	addresses := ipv4*4 + (keys-ipv4)*16
+	return ipv4 <= keys && len(c.GetSources()) == addresses && len(c.GetDestinations()) == addresses &&
+		len(c.GetSourcePorts()) == keys && len(c.GetDestinationPorts()) == keys && keys == ownKeys(c.GetDirections()) &&
+		len(c.GetPackets()) == n && len(c.GetBytes()) == n &&
+		(len(c.GetErrors()) == n || len(c.GetErrors()) == 0) && (len(c.GetDoubtful()) == n || len(c.GetDoubtful()) == 0)
+}
+
+// ownKeys is how many flows aren't another one's reverse.
+func ownKeys(directions []byte) (n int) {
+	for _, d := range directions {
+		if d&reversed == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (e *Epoch) decodeFlows(message *epochpb.Epoch) error {
 	c := message.Flows
-	n := len(c.GetProtocols())
-	if !flowColumnsAgree(c, n) {
+	if !flowColumnsAgree(c) {
 		return invalid("flow columns of different lengths")
 	}
-	e.Flows = make([]Flow, n)
-	sources, destinations := c.GetSources(), c.GetDestinations()
+	e.Flows = make([]Flow, len(c.GetDirections()))
+	keys := flowKeys{columns: c, sources: c.GetSources(), destinations: c.GetDestinations()}
 	for i := range e.Flows {
-		size := 16
-		if i < int(c.Ipv4) {
-			size = 4
+		f, direction := &e.Flows[i], c.Directions[i]
+		switch {
+		case direction&^reversed >= directions:
+			return invalid("flow %d of epoch %d has direction %d", i, e.Sequence, direction)
+		case direction&reversed == 0:
+			if !keys.next(&f.Key) {
+				return invalid("flow %d of epoch %d has a port out of range", i, e.Sequence)
+			}
+		case i == 0 || c.Directions[i-1]&reversed != 0:
+			return invalid("flow %d of epoch %d is the reverse of none", i, e.Sequence)
+		default:
+			f.Key = reverse(&e.Flows[i-1].Key)
 		}
-		if c.SourcePorts[i] > 0xffff || c.DestinationPorts[i] > 0xffff || c.Directions[i] >= directions {
-			return invalid("flow %d of epoch %d has a port or a direction out of range", i, e.Sequence)
-		}
-		f := &e.Flows[i]
-		f.Source, sources = address16(sources[:size]), sources[size:]
-		f.Destination, destinations = address16(destinations[:size]), destinations[size:]
-		f.SourcePort, f.DestinationPort = uint16(c.SourcePorts[i]), uint16(c.DestinationPorts[i])
-		f.Protocol, f.Direction = c.Protocols[i], flow.Direction(c.Directions[i])
+		f.Direction = flow.Direction(direction &^ reversed)
 		f.Count = Count{Packets: c.Packets[i], Bytes: c.Bytes[i]}
 		if len(c.Errors) > 0 {
 			f.Error = c.Errors[i]
 		}
+		if len(c.Doubtful) > 0 {
+			f.Doubtful = c.Doubtful[i]
+		}
+		if f.Doubtful > f.Bytes {
+			return invalid("flow %d of epoch %d has %d doubtful bytes of %d", i, e.Sequence, f.Doubtful, f.Bytes)
+		}
 	}
 	return nil
+}
+
+// flowKeys takes keys from columns that agree.
+type flowKeys struct {
+	columns               *epochpb.Flows
+	sources, destinations []byte // that are left
+	taken                 int
+}
+
+// next takes the next key; it returns false if that has a port out of range.
+func (k *flowKeys) next(to *flow.Key) bool {
+	c, i, size := k.columns, k.taken, 16
+	if i < int(c.Ipv4) {
+		size = 4
+	}
+	k.taken++
+	to.Source, k.sources = address16(k.sources[:size]), k.sources[size:]
+	to.Destination, k.destinations = address16(k.destinations[:size]), k.destinations[size:]
+	to.SourcePort, to.DestinationPort = uint16(c.SourcePorts[i]), uint16(c.DestinationPorts[i])
+	to.Protocol = c.Protocols[i]
+	return c.SourcePorts[i] <= 0xffff && c.DestinationPorts[i] <= 0xffff
 }
 
 // address16 returns an address of 4 or 16 bytes, IPv4 as IPv4-mapped.
@@ -207,7 +268,9 @@ func decodeLevel(level *epochpb.Level, ipv6 bool) ([]Prefix, error) {
 	entries := make([]Prefix, n)
 	for i := range entries {
 		clear(address[:])
-		copy(address[:], level.Prefixes[i*width:(i+1)*width])
+		for j := range width {
+			address[j] = level.Prefixes[j*n+i]
+		}
 		parsed, _ := netip.AddrFromSlice(address[:size])
 		prefix := netip.PrefixFrom(parsed, bits)
 		if prefix != prefix.Masked() {
@@ -237,22 +300,6 @@ func (e *Epoch) decodeSketches(message *epochpb.Epoch) error {
 		e.Sketches = append(e.Sketches, sketch)
 	}
 	return nil
-}
-
-func decodeRegisters(m *epochpb.Sketch) (*[hll.Registers]byte, error) {
-	var registers [hll.Registers]byte
-	if len(m.IndexDeltas) != len(m.Values) {
-		return nil, invalid("sketch columns of %s of different lengths", m.Of)
-	}
-	index := uint64(0)
-	for i, delta := range m.IndexDeltas {
-		index += uint64(delta)
-		if index >= hll.Registers || (i > 0 && delta == 0) {
-			return nil, invalid("register %d of the sketch of %s", index, m.Of)
-		}
-		registers[index] = m.Values[i]
-	}
-	return &registers, nil
 }
 
 func (e *Epoch) decodeNetworks(message *epochpb.Epoch) error {

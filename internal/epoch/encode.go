@@ -9,11 +9,10 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch/epochpb"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
-	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
 // Version is that of the wire format; Decode refuses others.
-const Version = 1
+const Version = 2
 
 // Encode returns the epoch as a protobuf message. It sorts e.Flows.
 func Encode(e *Epoch) ([]byte, error) {
@@ -24,6 +23,8 @@ func Encode(e *Epoch) ([]byte, error) {
 		StartUnixNano: e.Start.UnixNano(),
 		EndUnixNano:   e.End.UnixNano(),
 		Flows:         encodeFlows(e.Flows),
+		Doubtful:      encodeCount(e.Doubtful),
+		Hidden:        encodeCount(e.Hidden),
 	}
 	for i := range e.Devices {
 		message.Devices = append(message.Devices, encodeDevice(&e.Devices[i]))
@@ -40,29 +41,41 @@ func Encode(e *Epoch) ([]byte, error) {
 	return proto.Marshal(message)
 }
 
+// The fields of a Batch.
+const bootField, oldestField, newestField, epochsField = 1, 2, 3, 4
+
 // EncodeBatch joins epochs that Encode returned to an answer, without decoding
 // them. Oldest and newest are the sequences that the exporter still holds.
 func EncodeBatch(boot [16]byte, oldest, newest uint64, encoded [][]byte) []byte {
-	const bootField, oldestField, newestField, epochsField = 1, 2, 3, 4
-	size := 64
+	b := EncodeBatchHeader(boot, oldest, newest)
 	for _, e := range encoded {
-		size += len(e) + 8
-	}
-	b := make([]byte, 0, size)
-	b = protowire.AppendTag(b, bootField, protowire.BytesType)
-	b = protowire.AppendBytes(b, boot[:])
-	b = protowire.AppendTag(b, oldestField, protowire.VarintType)
-	b = protowire.AppendVarint(b, oldest)
-	b = protowire.AppendTag(b, newestField, protowire.VarintType)
-	b = protowire.AppendVarint(b, newest)
-	for _, e := range encoded {
-		b = protowire.AppendTag(b, epochsField, protowire.BytesType)
-		b = protowire.AppendBytes(b, e)
+		b = append(AppendBatchPrefix(b, len(e)), e...)
 	}
 	return b
 }
 
+// EncodeBatchHeader returns the beginning of an answer. An answer is that, and
+// behind it each epoch behind its prefix.
+func EncodeBatchHeader(boot [16]byte, oldest, newest uint64) []byte {
+	b := protowire.AppendTag(nil, bootField, protowire.BytesType)
+	b = protowire.AppendBytes(b, boot[:])
+	b = protowire.AppendTag(b, oldestField, protowire.VarintType)
+	b = protowire.AppendVarint(b, oldest)
+	b = protowire.AppendTag(b, newestField, protowire.VarintType)
+	return protowire.AppendVarint(b, newest)
+}
+
+// AppendBatchPrefix appends what precedes an epoch of so many bytes in an answer.
+func AppendBatchPrefix(b []byte, size int) []byte {
+	b = protowire.AppendTag(b, epochsField, protowire.BytesType)
+	return protowire.AppendVarint(b, uint64(size))
+}
+
+// encodeCount returns no message for a count of nothing.
 func encodeCount(c Count) *epochpb.Count {
+	if c == (Count{}) {
+		return nil
+	}
 	return &epochpb.Count{Packets: c.Packets, Bytes: c.Bytes}
 }
 
@@ -110,45 +123,45 @@ func compareFlows(a, b Flow) int {
 
 func encodeFlows(flows []Flow) *epochpb.Flows {
 	slices.SortFunc(flows, compareFlows)
-	n := len(flows)
-	columns := &epochpb.Flows{
-		SourcePorts:      make([]uint32, n),
-		DestinationPorts: make([]uint32, n),
-		Protocols:        make([]byte, n),
-		Directions:       make([]byte, n),
-		Packets:          make([]uint64, n),
-		Bytes:            make([]uint64, n),
-	}
-	for i := range flows {
-		f := &flows[i]
-		from := 0
-		if f.familyIPv4() {
-			from = 12
-			columns.Ipv4++
+	columns := &epochpb.Flows{}
+	for _, p := range pairUp(flows) {
+		appendKey(columns, &flows[p.first])
+		appendCounts(columns, &flows[p.first], 0)
+		if p.second >= 0 {
+			appendCounts(columns, &flows[p.second], reversed)
 		}
-		columns.Sources = append(columns.Sources, f.Source[from:]...)
-		columns.Destinations = append(columns.Destinations, f.Destination[from:]...)
-		columns.SourcePorts[i] = uint32(f.SourcePort)
-		columns.DestinationPorts[i] = uint32(f.DestinationPort)
-		columns.Protocols[i] = f.Protocol
-		columns.Directions[i] = uint8(f.Direction)
-		columns.Packets[i] = f.Packets
-		columns.Bytes[i] = f.Bytes
 	}
-	columns.Errors = encodeErrors(flows)
+	columns.Errors, columns.Doubtful = unlessZero(columns.Errors), unlessZero(columns.Doubtful)
 	return columns
 }
 
-// encodeErrors returns the column of errors, nil if all are 0.
-func encodeErrors(flows []Flow) []uint64 {
-	if !slices.ContainsFunc(flows, func(f Flow) bool { return f.Error != 0 }) {
+// unlessZero returns no column if all of it is 0.
+func unlessZero(column []uint64) []uint64 {
+	if !slices.ContainsFunc(column, func(n uint64) bool { return n != 0 }) {
 		return nil
 	}
-	errors := make([]uint64, len(flows))
-	for i := range flows {
-		errors[i] = flows[i].Error
+	return column
+}
+
+func appendKey(to *epochpb.Flows, f *Flow) {
+	from := 0
+	if f.familyIPv4() {
+		from = 12
+		to.Ipv4++
 	}
-	return errors
+	to.Sources = append(to.Sources, f.Source[from:]...)
+	to.Destinations = append(to.Destinations, f.Destination[from:]...)
+	to.SourcePorts = append(to.SourcePorts, uint32(f.SourcePort))
+	to.DestinationPorts = append(to.DestinationPorts, uint32(f.DestinationPort))
+	to.Protocols = append(to.Protocols, f.Protocol)
+}
+
+func appendCounts(to *epochpb.Flows, f *Flow, key uint8) {
+	to.Directions = append(to.Directions, uint8(f.Direction)|key)
+	to.Packets = append(to.Packets, f.Packets)
+	to.Bytes = append(to.Bytes, f.Bytes)
+	to.Errors = append(to.Errors, f.Error)
+	to.Doubtful = append(to.Doubtful, f.Doubtful)
 }
 
 // appendLadder adds the ladder as one message for each family that it has.
@@ -189,24 +202,22 @@ func encodeLevels(entries []Prefix, ipv6 bool) []*epochpb.Level {
 	levels := make([]*epochpb.Level, 0, len(byLength))
 	for bits := 128; bits >= 0; bits-- {
 		if level := byLength[bits]; level != nil {
+			level.Prefixes = transpose(level.Prefixes, (bits+7)/8, len(level.Bytes))
 			levels = append(levels, level)
 		}
 	}
 	return levels
 }
 
-func encodeSketch(s *Sketch) *epochpb.Sketch {
-	message := &epochpb.Sketch{Of: s.Of, Precision: hll.Precision, KeyFingerprint: s.KeyFingerprint}
-	previous := 0
-	for i, value := range s.HLL.Bytes() {
-		if value == 0 {
-			continue
+// transpose returns rows of so many columns as columns of so many rows.
+func transpose(rows []byte, columns, n int) []byte {
+	turned := make([]byte, 0, len(rows))
+	for column := range columns {
+		for row := range n {
+			turned = append(turned, rows[row*columns+column])
 		}
-		message.IndexDeltas = append(message.IndexDeltas, uint32(i-previous))
-		message.Values = append(message.Values, value)
-		previous = i
 	}
-	return message
+	return turned
 }
 
 func encodeNetwork(network netip.Prefix) []byte {

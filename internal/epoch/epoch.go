@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // Epoch is what one host saw between Start and End.
@@ -28,7 +30,30 @@ type Epoch struct {
 	// LocalNetworks are the host's own addresses, and the networks behind its
 	// interfaces for which it answers.
 	LocalNetworks []netip.Prefix
+	// Doubtful is what of the folded traffic may be counted already, before or at
+	// another device, because the host forwards and has forgotten which device
+	// counted the flow. Flows have what is doubtful of theirs themselves.
+	Doubtful Count
+	// Hidden is what of all duplicates may be traffic that is counted nowhere,
+	// because the device that counts the flow hasn't seen as much.
+	Hidden Count
+	// FoldedFlows isn't sent. It belongs to the ledger that closed the epoch and is
+	// valid as long as that says; nil if there is none.
+	FoldedFlows *FoldedFlows
+	// Pairs is a sample of who talked to whom, folded flows included; nil if there is
+	// none. It stays at the host: it isn't on the wire.
+	Pairs *pairs.Sample
 }
+
+// FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of
+// hashes under Seed.
+type FoldedFlows struct {
+	*cms.Sketch
+	Seed *flow.HashSeed
+}
+
+// Estimate returns at least what was folded of a flow.
+func (f *FoldedFlows) Estimate(key *flow.Key) uint64 { return f.Sketch.Estimate(key.Hash(f.Seed)) }
 
 // Count is a number of packets and of bytes, as on the wire.
 type Count struct{ Packets, Bytes uint64 }
@@ -66,10 +91,15 @@ type Flow struct {
 	flow.Key
 	Direction flow.Direction
 	Count
-	// Error is how many bytes of the flow may have been folded in the same epoch:
-	// at least as many as were.
+	// Error is how many bytes of the flow may have been folded in the same epoch, or
+	// be among its hidden ones: at least as many as were.
 	Error uint64
+	// Doubtful is how many of the flow's bytes may be counted already.
+	Doubtful uint64
 }
+
+// Doubts is what of the flow may be counted already; no packet is without a byte.
+func (f *Flow) Doubts() Count { return Count{min(f.Packets, f.Doubtful), f.Doubtful} }
 
 // Class says which host answers for traffic when several monitored hosts see it.
 type Class uint8
@@ -124,6 +154,15 @@ func (e *Epoch) Total() Count {
 	return sum
 }
 
+// Counted is what all flows have.
+func (e *Epoch) Counted() Count {
+	var sum Count
+	for i := range e.Flows {
+		sum.Add(e.Flows[i].Count)
+	}
+	return sum
+}
+
 // Folded is what one dimension's ladders hold.
 func (e *Epoch) Folded(d flow.Dimension) Count {
 	var sum Count
@@ -148,15 +187,25 @@ func (e *Epoch) Remainder() Count {
 	return sum
 }
 
+// Duplicates is what all devices saw that is counted at another one of the host.
+func (e *Epoch) Duplicates() Count {
+	var sum Count
+	for i := range e.Devices {
+		sum.Add(e.Devices[i].Duplicate)
+	}
+	return sum
+}
+
 // Unaccounted is the total less everything that is accounted for, taking the
 // folded traffic from one dimension's ladders: zero, or bytes were lost. Both
 // numbers wrap around when more was accounted for than seen.
-func (e *Epoch) Unaccounted(d flow.Dimension) Count {
+func (e *Epoch) Unaccounted(d flow.Dimension) Count { return e.UnaccountedBeside(e.Counted(), d) }
+
+// UnaccountedBeside is Unaccounted where what Counted returns is known already.
+func (e *Epoch) UnaccountedBeside(flows Count, d flow.Dimension) Count {
 	left := e.Total()
 	left.Sub(e.Folded(d))
-	for i := range e.Flows {
-		left.Sub(e.Flows[i].Count)
-	}
+	left.Sub(flows)
 	for i := range e.Devices {
 		device := &e.Devices[i]
 		left.Sub(device.Duplicate)

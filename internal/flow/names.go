@@ -61,9 +61,12 @@ const (
 )
 
 var protocolNames = map[uint8]string{
-	ProtocolICMP: "icmp", 2: "igmp", ProtocolTCP: "tcp", ProtocolUDP: "udp",
-	41: "ipv6", 47: "gre", 50: "esp", 51: "ah", ProtocolICMPv6: "ipv6-icmp",
-	89: "ospf", 112: "vrrp", 132: "sctp",
+	ProtocolICMP: "icmp", 2: "igmp", 4: "ipv4", ProtocolTCP: "tcp", 8: "egp", 9: "igp", ProtocolUDP: "udp",
+	27: "rdp", protocolDCCP: "dccp", 41: "ipv6", 46: "rsvp", 47: "gre", 50: "esp", 51: "ah",
+	ProtocolICMPv6: "ipv6-icmp", 88: "eigrp", 89: "ospf", 94: "ipip", 97: "etherip", 98: "encap",
+	103: "pim", 108: "ipcomp", 112: "vrrp", 115: "l2tp", 124: "isis-over-ipv4", protocolSCTP: "sctp",
+	135: "mobility-header", protocolUDPLite: "udplite", 137: "mpls-in-ip", 139: "hip", 140: "shim6",
+	142: "rohc", 143: "ethernet",
 }
 
 // ProtocolName returns IANA's keyword in lower case where TMA knows it, and

@@ -11,9 +11,7 @@ type Service struct {
 // only one of both is; else the lower. 0 isn't a port.
 func ServiceOf(key *Key) Service {
 	s := Service{Protocol: key.Protocol}
-	switch key.Protocol {
-	case ProtocolTCP, ProtocolUDP, protocolSCTP:
-	default:
+	if !key.HasPorts() {
 		return s // ICMP has a type and a code there
 	}
 	source, destination := wellKnown(s.Protocol, key.SourcePort), wellKnown(s.Protocol, key.DestinationPort)
@@ -28,8 +26,23 @@ func ServiceOf(key *Key) Service {
 	return s
 }
 
-// protocolSCTP is a number of IANA's protocol numbers registry.
-const protocolSCTP = 132
+// Further numbers of IANA's protocol numbers registry.
+const (
+	protocolDCCP    = 33
+	protocolSCTP    = 132
+	protocolUDPLite = 136
+)
+
+// HasPorts says whether the ports of the key's protocol are ports.
+func (k *Key) HasPorts() bool { return hasPorts(k.Protocol) }
+
+func hasPorts(protocol uint8) bool {
+	switch protocol {
+	case ProtocolTCP, ProtocolUDP, protocolDCCP, protocolSCTP, protocolUDPLite:
+		return true
+	}
+	return false
+}
 
 // systemPorts are those below, which ordinary clients don't use (RFC 6335).
 const systemPorts = 1024
@@ -49,12 +62,25 @@ func wellKnown(protocol uint8, port uint16) bool {
 }
 
 // Name returns the name that IANA registered for the service, or the one by which
-// it is known, and "unknown" where this package has none.
+// it is known, and "unknown" where this package has none. What has no ports is called
+// as its protocol is.
 func (s Service) Name() string {
 	if name, ok := serviceNames[s]; ok {
 		return name
 	}
+	if !hasPorts(s.Protocol) {
+		return ProtocolName(s.Protocol)
+	}
 	return "unknown"
+}
+
+// Named returns the service if it has a name, else all of its protocol's that have
+// none, as that with port 0.
+func (s Service) Named() Service {
+	if _, ok := serviceNames[s]; ok {
+		return s
+	}
+	return Service{Protocol: s.Protocol}
 }
 
 // serviceNames are those that show up most, not the registry.
@@ -77,38 +103,18 @@ func makeNamedPorts() (ports [2][1 << 16 / 64]uint64) {
 
 func makeServiceNames() map[Service]string {
 	names := map[Service]string{}
-	both := map[uint16]string{
-		53: "domain", 88: "kerberos", 389: "ldap", 443: "https", 464: "kpasswd",
-		853: "domain-s", 2049: "nfs", 3478: "stun", 4789: "vxlan", 5060: "sip",
-		5061: "sips", 11211: "memcache",
-	}
-	for port, name := range both {
+	for port, name := range portNames {
 		names[Service{ProtocolTCP, port}] = name
 		names[Service{ProtocolUDP, port}] = name
 	}
-	for port, name := range map[uint16]string{
-		20: "ftp-data", 21: "ftp", 22: "ssh", 23: "telnet", 25: "smtp", 80: "http",
-		110: "pop3", 111: "sunrpc", 135: "epmap", 139: "netbios-ssn", 143: "imap",
-		179: "bgp", 445: "microsoft-ds", 465: "submissions", 587: "submission",
-		636: "ldaps", 873: "rsync", 993: "imaps", 995: "pop3s", 1433: "ms-sql-s",
-		1521: "oracle", 1883: "mqtt", 2379: "etcd-client", 2380: "etcd-server",
-		3000: "grafana", 3128: "squid", 3260: "iscsi-target", 3306: "mysql",
-		3389: "ms-wbt-server", 5201: "iperf3", 5432: "postgresql", 5672: "amqp",
-		5900: "rfb", 6379: "redis", 6443: "kubernetes", 8080: "http-alt",
-		8443: "pcsync-https", 8883: "secure-mqtt", 9042: "cassandra",
-		9090: "prometheus", 9092: "kafka", 9100: "node-exporter", 9200: "elasticsearch",
-		10017: "tma-exporter", 10250: "kubelet", 27017: "mongodb",
-	} {
+	for port, name := range tcpNames {
 		names[Service{ProtocolTCP, port}] = name
 	}
-	for port, name := range map[uint16]string{
-		67: "bootps", 68: "bootpc", 69: "tftp", 123: "ntp", 137: "netbios-ns",
-		138: "netbios-dgm", 161: "snmp", 162: "snmptrap", 500: "isakmp", 514: "syslog",
-		520: "rip", 1194: "openvpn", 1812: "radius", 1900: "ssdp", 2055: "netflow",
-		3784: "bfd-control", 4500: "ipsec-nat-t", 4739: "ipfix", 5353: "mdns",
-		5355: "llmnr", 6081: "geneve", 6343: "sflow", 51820: "wireguard",
-	} {
+	for port, name := range udpNames {
 		names[Service{ProtocolUDP, port}] = name
+	}
+	for port, name := range sctpNames {
+		names[Service{protocolSCTP, port}] = name
 	}
 	return names
 }

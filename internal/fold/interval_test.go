@@ -83,7 +83,7 @@ func (b *Books) asEpoch(total, remainder epoch.Count) *epoch.Epoch {
 	for _, c := range b.Duplicates {
 		device.Duplicate.Add(c)
 	}
-	return &epoch.Epoch{Devices: []epoch.Device{device}, Flows: b.Flows, Ladders: b.Ladders, Sketches: b.Sketches}
+	return &epoch.Epoch{Devices: []epoch.Device{device}, Flows: b.Flows, Ladders: b.Ladders, Sketches: b.Sketches, Doubtful: b.Doubtful, Hidden: b.Hidden}
 }
 
 // checkIntervals asserts that the truth is in every flow's and prefix's interval,

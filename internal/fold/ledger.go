@@ -8,9 +8,11 @@ import (
 	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // LedgerConfig sizes a Ledger.
@@ -20,6 +22,9 @@ type LedgerConfig struct {
 	SketchWidth   int // columns of the Count-Min sketch of folded flows
 	Points        int // records have points below this
 	Key           siphash.Key
+	// Resumes says that until now another ledger counted what the same points saw:
+	// where packets were counted that are between points isn't known.
+	Resumes bool
 }
 
 // Ledger books the records of a host's kernel program: each is counted under its
@@ -32,7 +37,11 @@ type Ledger struct {
 	classifier Classifier
 	ranks      []uint8
 	epoch      uint32       // number of the last one that was closed
+	numbers    [2]uint32    // of the epochs that the halves are of
+	oldest     uint32       // the lower of the two
 	forwarding uint32       // number of the epoch until which forwards holds
+	strayed    uint32       // see noteStray
+	left       uint32       // number of the last epoch in which a flow left unremembered
 	books      [2]book      // by Half
 	flows      []epoch.Flow // of the half that was closed last
 	entries    int          // see Occupancy; Close begins with 0
@@ -43,32 +52,43 @@ type Ledger struct {
 // book is what one half has besides the table.
 type book struct {
 	ladders    *Ladders
-	folded     *cms.Sketch   // bytes of folded flows, by identity
+	folded     epoch.FoldedFlows
+	foldedTags tagFilter     // which flows these may be
 	duplicates []epoch.Count // by point
+	all        epoch.Count   // that was folded
+	doubtful   epoch.Count   // of that
+	hidden     epoch.Count   // of duplicates
+	unknown    bool          // all that was counted is doubtful
 	distinct   distinct
 	folds      uint64 // flows in folded
 }
 
 // NewLedger returns an empty ledger. Free gives its memory back.
 func NewLedger(c LedgerConfig) *Ledger {
-	l := &Ledger{table: newTable(c.Entries), forgotten: newForgotten(c.Entries), key: c.Key, ranks: make([]uint8, c.Points)}
+	l := &Ledger{table: newTable(c.Entries), numbers: [2]uint32{1, 2}, oldest: 1, left: longAgo, key: c.Key, ranks: make([]uint8, c.Points)}
+	if l.forgotten = newForgotten(len(l.table.lines)); c.Resumes {
+		l.forgotten.unknown = l.epoch
+	}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
-	work := &workspace{}
+	work, seed := &workspace{}, flow.NewHashSeed()
+	pairSeed := pairs.NewSeed()
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
-			folded:     cms.New(c.SketchWidth),
+			folded:     epoch.FoldedFlows{Sketch: cms.New(c.SketchWidth), Seed: seed},
+			foldedTags: newTagFilter(len(l.table.lines)),
 			duplicates: make([]epoch.Count, c.Points),
-			distinct:   newDistinct(c.Key),
+			distinct:   newDistinct(c.Key, pairSeed),
 		}
 	}
 	return l
 }
 
 // EntryBytes is the memory that one of LedgerConfig's Entries takes.
-const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{}))
+const EntryBytes = entryBytes + forgottenBytes + 2*tagFilterBytes/tableWays + int(unsafe.Sizeof(epoch.Flow{}))
 
-// Bytes is the memory of a ledger.
+// Bytes is the memory of a ledger but for its samples of pairs, which belong to the
+// exporter's windows: 1.4 MiB, more than a small budget has room for.
 func (c *LedgerConfig) Bytes() int {
 	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + c.Points*int(unsafe.Sizeof(epoch.Count{}))
 	return c.Entries*EntryBytes + 2*half + c.LadderEntries*workspaceBytes
@@ -79,6 +99,9 @@ func (c *LedgerConfig) Bytes() int {
 func (l *Ledger) Free() {
 	freeArray(l.flows)
 	l.flows = nil
+	for h := range l.books {
+		freeArray(l.books[h].foldedTags)
+	}
 	l.table.free()
 	l.forgotten.free()
 }
@@ -108,21 +131,24 @@ func (l *Ledger) Add(h Half, r *Record) {
 	set, tag := l.table.find(r.Hash), tagOf(r.Hash)
 	l.table.mark(set, h)
 	line := &l.table.lines[set]
-	e, way := l.table.lookup(set, tag, r)
+	e, way, similar := l.table.lookup(set, tag, r)
 	if e == nil {
-		l.noteForwarding(set, tag)
+		if similar {
+			l.foundForwarding() // at another point
+		}
 		if way = line.least(); line.weights[way]&weightActive != 0 {
 			l.foldWay(set, way)
 		}
 		e = &l.table.entries[set*tableWays+way]
 		l.forget(set, way)
-		*e = entry{Key: r.Key, point: r.Point, used: true, last: l.epoch}
+		// Field by field: see appendSum.
+		e.Key, e.point, e.role, e.last, e.size = r.Key, r.Point, roleObserver, l.epoch, 0
 		line.tags[way] = tag
 	}
 	if !e.active(h) && !l.forwards() {
 		l.books[h].distinct.insert(&e.Key)
 	}
-	e.counts[h].Add(r.Count)
+	l.table.add(e, h, r.Count)
 	line.weights[way] = e.weight()
 }
 
@@ -140,35 +166,19 @@ func (l *Ledger) insertLate(b *book, e *entry) {
 // forwardingEpochs is for how long a host remembers that points share flows.
 const forwardingEpochs = 1200
 
-// noteForwarding notes that a flow which comes to a set is already there at
-// another point, as its tag says.
-func (l *Ledger) noteForwarding(set int, tag uint32) {
-	if l.table.lines[set].match(tag) != 0 {
-		l.forwarding = l.epoch + forwardingEpochs
+// foundForwarding takes note that points share flows. If this is new, nobody knows
+// where flows were counted that have left the table.
+func (l *Ledger) foundForwarding() {
+	if !l.forwards() && int32(l.oldest-l.left) <= primaryIdle {
+		l.forgotten.unknown = l.oldest + 1
+		l.books[0].unknown, l.books[1].unknown = true, true
 	}
+	l.table.shared = true
+	l.forwarding = l.epoch + forwardingEpochs
 }
 
-// forwards says whether points of the host have shared flows lately. Where none
-// did, nothing has to be remembered of flows that leave the table.
+// forwards says whether points of the host have shared flows lately.
 func (l *Ledger) forwards() bool { return l.epoch < l.forwarding }
-
-// pointOf returns where a flow was counted before it left the table.
-func (l *Ledger) pointOf(id uint64) (point uint16, ok bool) {
-	if !l.forwards() {
-		return 0, false
-	}
-	return l.forgotten.point(id, l.epoch)
-}
-
-// forget remembers the point of a flow that is about to lose its place.
-func (l *Ledger) forget(set, way int) {
-	if !l.forwards() {
-		return
-	}
-	if e := &l.table.entries[set*tableWays+way]; e.used && e.primary && l.epoch-e.last <= primaryIdle {
-		l.forgotten.add(identity(set, l.table.lines[set].tags[way]), e.point, e.last)
-	}
-}
 
 // Books is what Close hands out; it belongs to the ledger and is valid until the
 // next Close.
@@ -177,6 +187,10 @@ type Books struct {
 	Ladders    []epoch.Ladder
 	Duplicates []epoch.Count // by point
 	Sketches   []epoch.Sketch
+	Folded     *epoch.FoldedFlows
+	Doubtful   epoch.Count // see epoch.Epoch
+	Hidden     epoch.Count // likewise
+	Pairs      *pairs.Sample
 }
 
 // Close ends the epoch of a half and empties it.
@@ -184,22 +198,35 @@ func (l *Ledger) Close(h Half) Books {
 	b := &l.books[h]
 	l.flows, l.entries = l.flows[:0], 0
 	l.epoch++
+	l.numbers = [2]uint32{l.epoch + 1, l.epoch + 1}
+	l.numbers[h], l.oldest = l.epoch, l.epoch
 	for i, marks := range l.table.marks[h] {
 		for ; marks != 0; marks &= marks - 1 {
 			l.closeSet(i<<6+bits.TrailingZeros64(marks), h)
 		}
 	}
 	clear(l.table.marks[h])
-	return Books{Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates, Sketches: b.distinct.sketches()}
+	l.numbers[h], l.oldest = l.epoch+2, l.epoch+1
+	books := Books{
+		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates,
+		Sketches: b.distinct.sketches(), Folded: &b.folded, Hidden: b.hidden,
+		Pairs: b.distinct.pairs,
+	}
+	l.doubt(b, &books)
+	return books
 }
 
 // Reset empties what Close handed out, before the half is used again.
 func (l *Ledger) Reset(h Half) {
 	b := &l.books[h]
 	b.ladders.Reset()
-	b.folded.Reset()
+	if b.folded.Sketch.Total() != 0 {
+		b.folded.Sketch.Reset()
+		clear(b.foldedTags)
+	}
 	b.distinct.reset()
 	clear(b.duplicates)
+	b.all, b.doubtful, b.hidden, b.unknown = epoch.Count{}, epoch.Count{}, epoch.Count{}, false
 	b.folds = 0
 }
 
@@ -218,16 +245,18 @@ func (l *Ledger) closeSet(set int, h Half) {
 // points.
 func (l *Ledger) closeFlow(set, way int, h Half) {
 	b, e := &l.books[h], &l.table.entries[set*tableWays+way]
-	id := identity(set, l.table.lines[set].tags[way])
 	l.entries++
-	c, point := l.settleOnce(set, way, id, h)
-	if c == (epoch.Count{}) {
+	c := l.settle(set, way, h)
+	if c.Count == (epoch.Count{}) {
 		return
 	}
 	l.insertLate(b, e)
-	f := epoch.Flow{Key: e.Key, Direction: directionOf(point), Count: c}
-	if b.folded.Total() != 0 {
-		f.Error = b.folded.Estimate(id)
+	f := epoch.Flow{Key: e.Key, Direction: directionOf(c.point), Count: c.Count}
+	if b.foldedTags.has(set, l.table.lines[set].tags[way]) {
+		f.Error = b.folded.Estimate(&f.Key)
+	}
+	if l.forwards() {
+		f.Doubtful = c.doubtful
 	}
 	l.flows = append(l.flows, f)
 }
@@ -236,27 +265,32 @@ func (l *Ledger) closeFlow(set, way int, h Half) {
 // and folds what they have in either half.
 func (l *Ledger) foldWay(set, way int) {
 	victim := l.table.entries[set*tableWays+way]
-	id := identity(set, l.table.lines[set].tags[way])
-	for h := range l.books {
-		if !l.observed(set, way, Half(h)) {
+	tag := l.table.lines[set].tags[way]
+	l.forgetFlow(set, way)
+	for _, h := range l.halves() {
+		if !l.observed(set, way, h) {
 			continue
 		}
-		if c, _ := l.settleOnce(set, way, id, Half(h)); c != (epoch.Count{}) {
+		if c := l.settle(set, way, h); c.Count != (epoch.Count{}) {
 			b := &l.books[h]
 			l.insertLate(b, &victim)
 			b.folds++
-			b.folded.Add(id, c.Bytes)
-			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c)
+			b.foldedTags.add(set, tag)
+			b.folded.Sketch.Add(victim.Key.Hash(b.folded.Seed), c.Bytes)
+			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c.Count)
+			b.all.Add(c.Count)
+			b.doubtful.Add(c.doubts())
+			if l.remembers(set) {
+				l.forgotten.note(set, tag, c.point, c.doubt, l.numbers[h], l.oldest, c.Bytes)
+			}
 		}
 	}
 	if l.table.alone(set, way) {
-		l.forget(set, way)
 		l.table.clear(set, way)
 		return
 	}
 	for other := range tableWays {
 		if victim.sameFlow(&l.table.entries[set*tableWays+other]) {
-			l.forget(set, other)
 			l.table.clear(set, other)
 		}
 	}
@@ -275,58 +309,4 @@ func (l *Ledger) observed(set, way int, h Half) bool {
 		}
 	}
 	return false
-}
-
-// settleOnce takes what all points saw of a flow in the half out of the set, books
-// the duplicates and returns what counts and where, also if the flow was folded
-// before and had its primary then. Some point must have seen it in the half.
-func (l *Ledger) settleOnce(set, way int, id uint64, h Half) (counted epoch.Count, at uint16) {
-	entries := l.table.set(set)
-	e := &entries[way]
-	if !l.table.alone(set, way) {
-		defer l.table.reweigh(set)
-		l.entries += observations(entries, e, h) - 1
-		if l.primary(entries, e) == nil {
-			if point, ok := l.pointOf(id); ok && !restore(entries, e, point) {
-				l.bookDuplicates(entries, e, h)
-				return epoch.Count{}, point
-			}
-		}
-		counted = l.settle(entries, e, h)
-		return counted, l.primary(entries, e).point
-	}
-	// What settle does, for the only observation of a flow.
-	counted, at = e.counts[h], e.point
-	e.counts[h], e.last = epoch.Count{}, l.epoch
-	l.table.lines[set].weights[way] = e.weight()
-	if !e.primary {
-		if point, ok := l.pointOf(id); ok && point != at {
-			l.books[h].duplicates[at].Add(counted)
-			return epoch.Count{}, point
-		}
-		e.primary = true
-	}
-	return counted, at
-}
-
-// restore makes the point's entry of e's flow the primary, if there is one.
-func restore(set []entry, e *entry, point uint16) bool {
-	for i := range set {
-		if o := &set[i]; o.point == point && e.sameFlow(o) {
-			o.primary = true
-			return true
-		}
-	}
-	return false
-}
-
-// bookDuplicates takes what all points saw of e's flow in the half out of the set:
-// it was counted at a point that isn't there any more.
-func (l *Ledger) bookDuplicates(set []entry, e *entry, h Half) {
-	for i := range set {
-		if o := &set[i]; o.active(h) && e.sameFlow(o) {
-			l.books[h].duplicates[o.point].Add(o.counts[h])
-			o.counts[h], o.last = epoch.Count{}, l.epoch
-		}
-	}
 }

@@ -209,7 +209,8 @@ func TestForwardedFlowsCountOnceUnderPressure(t *testing.T) {
 	const in, out, population = 2, 5, 5000
 	r := rand.New(rand.NewPCG(11, 11))
 	l := newTestLedger(population / 5)
-	var sent, counted, duplicate epoch.Count
+	var sent, counted, duplicate, hidden epoch.Count
+	var doubtful uint64
 	var underway []*Record
 	for i := range 40 {
 		h := Half(i % 2)
@@ -228,6 +229,11 @@ func TestForwardedFlowsCountOnceUnderPressure(t *testing.T) {
 		}
 		b := l.Close(h)
 		counted.Add(b.sum(flow.Source))
+		hidden.Add(b.Hidden)
+		doubtful += b.Doubtful.Bytes
+		for j := range b.Flows {
+			doubtful += b.Flows[j].Doubtful
+		}
 		for point, c := range b.Duplicates {
 			counted.Sub(c)
 			duplicate.Add(c)
@@ -240,6 +246,10 @@ func TestForwardedFlowsCountOnceUnderPressure(t *testing.T) {
 	if ratio := float64(counted.Bytes) / float64(sent.Bytes); ratio < 0.98 || ratio > 1.08 {
 		t.Errorf("counted %.3f of what was sent", ratio)
 	}
+	if counted.Bytes-doubtful > sent.Bytes || counted.Bytes+hidden.Bytes < sent.Bytes {
+		t.Errorf("counted %d, %d doubtful and %d hidden, sent %d", counted.Bytes, doubtful, hidden.Bytes, sent.Bytes)
+	}
+	t.Logf("sent %v, counted %v, %d bytes doubtful, hidden %v", sent, counted, doubtful, hidden)
 	want := sent
 	for _, r := range underway {
 		want.Sub(r.Count)

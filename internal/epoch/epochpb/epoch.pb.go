@@ -258,6 +258,11 @@ type Epoch struct {
 	// Networks whose addresses are this host's own, each 4 or 16 bytes of address
 	// and one byte of prefix length.
 	LocalNetworks [][]byte `protobuf:"bytes,10,rep,name=local_networks,json=localNetworks,proto3" json:"local_networks,omitempty"`
+	// Of what the ladders of one dimension hold: may be counted already, because the
+	// device that counted the flow was forgotten. At most all of it.
+	Doubtful *Count `protobuf:"bytes,11,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
+	// Of the duplicates: may be counted nowhere. At most all of them.
+	Hidden        *Count `protobuf:"bytes,12,opt,name=hidden,proto3" json:"hidden,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,6 +363,20 @@ func (x *Epoch) GetSketches() []*Sketch {
 func (x *Epoch) GetLocalNetworks() [][]byte {
 	if x != nil {
 		return x.LocalNetworks
+	}
+	return nil
+}
+
+func (x *Epoch) GetDoubtful() *Count {
+	if x != nil {
+		return x.Doubtful
+	}
+	return nil
+}
+
+func (x *Epoch) GetHidden() *Count {
+	if x != nil {
+		return x.Hidden
 	}
 	return nil
 }
@@ -551,24 +570,31 @@ func (x *Reason) GetCount() *Count {
 	return nil
 }
 
-// Flows are columns of the same length, IPv4 flows first, by bytes descending in
-// each family.
+// Flows are columns, IPv4 flows first. The two directions of a connection stand
+// together, the second without a key of its own: half of a host's flows are the
+// other half's reverse, and keys are most of a message. By bytes descending in each
+// family otherwise.
 type Flows struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Ipv4  uint32                 `protobuf:"varint,1,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
-	// 4 bytes for each IPv4 flow, then 16 for each IPv6 flow.
+	// Of the flows with keys of their own, those that are IPv4.
+	Ipv4 uint32 `protobuf:"varint,1,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
+	// Of the flows with keys of their own, as are ports and protocols: 4 bytes for
+	// each IPv4 flow, then 16 for each IPv6 flow.
 	Sources          []byte   `protobuf:"bytes,2,opt,name=sources,proto3" json:"sources,omitempty"`
 	Destinations     []byte   `protobuf:"bytes,3,opt,name=destinations,proto3" json:"destinations,omitempty"`
 	SourcePorts      []uint32 `protobuf:"varint,4,rep,packed,name=source_ports,json=sourcePorts,proto3" json:"source_ports,omitempty"`
 	DestinationPorts []uint32 `protobuf:"varint,5,rep,packed,name=destination_ports,json=destinationPorts,proto3" json:"destination_ports,omitempty"`
 	Protocols        []byte   `protobuf:"bytes,6,opt,name=protocols,proto3" json:"protocols,omitempty"`
-	// One byte a flow, a Direction.
+	// One byte a flow: 1 for egress, and 2 if the flow is the reverse of the one in
+	// front of it.
 	Directions []byte   `protobuf:"bytes,7,opt,name=directions,proto3" json:"directions,omitempty"`
 	Packets    []uint64 `protobuf:"varint,8,rep,packed,name=packets,proto3" json:"packets,omitempty"`
 	Bytes      []uint64 `protobuf:"varint,9,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
-	// Bytes of each flow that may have been folded, never less than were; no column
-	// if all are 0.
-	Errors        []uint64 `protobuf:"varint,10,rep,packed,name=errors,proto3" json:"errors,omitempty"`
+	// Bytes of each flow that may have been folded or may be hidden, never less than
+	// were; no column if all are 0.
+	Errors []uint64 `protobuf:"varint,10,rep,packed,name=errors,proto3" json:"errors,omitempty"`
+	// Of bytes: may be counted already, as Epoch.doubtful; no column if all are 0.
+	Doubtful      []uint64 `protobuf:"varint,11,rep,packed,name=doubtful,proto3" json:"doubtful,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -673,6 +699,13 @@ func (x *Flows) GetErrors() []uint64 {
 	return nil
 }
 
+func (x *Flows) GetDoubtful() []uint64 {
+	if x != nil {
+		return x.Doubtful
+	}
+	return nil
+}
+
 // Ladder is traffic that gave up detail, by prefix of one dimension. Each byte
 // is under exactly one prefix.
 type Ladder struct {
@@ -746,7 +779,8 @@ func (x *Ladder) GetLevels() []*Level {
 type Level struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	PrefixLength uint32                 `protobuf:"varint,1,opt,name=prefix_length,json=prefixLength,proto3" json:"prefix_length,omitempty"`
-	// ceil(prefix_length / 8) bytes each.
+	// ceil(prefix_length / 8) bytes each: the first byte of all, the second of all
+	// and so on. They ascend, so that the first ones compress to next to nothing.
 	Prefixes      []byte   `protobuf:"bytes,2,opt,name=prefixes,proto3" json:"prefixes,omitempty"`
 	Packets       []uint64 `protobuf:"varint,3,rep,packed,name=packets,proto3" json:"packets,omitempty"`
 	Bytes         []uint64 `protobuf:"varint,4,rep,packed,name=bytes,proto3" json:"bytes,omitempty"`
@@ -812,7 +846,8 @@ func (x *Level) GetBytes() []uint64 {
 	return nil
 }
 
-// Sketch is a HyperLogLog of the epoch: the registers that aren't zero.
+// Sketch is a HyperLogLog of the epoch: the registers that aren't zero by index, or
+// all of them, whichever is shorter.
 type Sketch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// flows, sources, destinations, destination_ports, ...
@@ -820,8 +855,14 @@ type Sketch struct {
 	Precision      uint32 `protobuf:"varint,2,opt,name=precision,proto3" json:"precision,omitempty"`
 	KeyFingerprint uint64 `protobuf:"varint,3,opt,name=key_fingerprint,json=keyFingerprint,proto3" json:"key_fingerprint,omitempty"`
 	// Index of each non-zero register less that of the one before.
-	IndexDeltas   []uint32 `protobuf:"varint,4,rep,packed,name=index_deltas,json=indexDeltas,proto3" json:"index_deltas,omitempty"`
-	Values        []byte   `protobuf:"bytes,5,opt,name=values,proto3" json:"values,omitempty"`
+	IndexDeltas []uint32 `protobuf:"varint,4,rep,packed,name=index_deltas,json=indexDeltas,proto3" json:"index_deltas,omitempty"`
+	Values      []byte   `protobuf:"bytes,5,opt,name=values,proto3" json:"values,omitempty"`
+	// All registers, four bits each, the lower four first: the value less base. 15
+	// stands for the next of high, which are values themselves. Packed so closely,
+	// what is left for the compressor costs it least.
+	Nibbles       []byte `protobuf:"bytes,6,opt,name=nibbles,proto3" json:"nibbles,omitempty"`
+	Base          uint32 `protobuf:"varint,7,opt,name=base,proto3" json:"base,omitempty"`
+	High          []byte `protobuf:"bytes,8,opt,name=high,proto3" json:"high,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,6 +932,27 @@ func (x *Sketch) GetValues() []byte {
 	return nil
 }
 
+func (x *Sketch) GetNibbles() []byte {
+	if x != nil {
+		return x.Nibbles
+	}
+	return nil
+}
+
+func (x *Sketch) GetBase() uint32 {
+	if x != nil {
+		return x.Base
+	}
+	return 0
+}
+
+func (x *Sketch) GetHigh() []byte {
+	if x != nil {
+		return x.High
+	}
+	return nil
+}
+
 var File_epoch_proto protoreflect.FileDescriptor
 
 const file_epoch_proto_rawDesc = "" +
@@ -900,7 +962,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\aboot_id\x18\x01 \x01(\fR\x06bootId\x12'\n" +
 	"\x0foldest_sequence\x18\x02 \x01(\x04R\x0eoldestSequence\x12'\n" +
 	"\x0fnewest_sequence\x18\x03 \x01(\x04R\x0enewestSequence\x12+\n" +
-	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\x81\x03\n" +
+	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\xdf\x03\n" +
 	"\x05Epoch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
@@ -912,7 +974,9 @@ const file_epoch_proto_rawDesc = "" +
 	"\aladders\x18\b \x03(\v2\x14.tma.epoch.v1.LadderR\aladders\x120\n" +
 	"\bsketches\x18\t \x03(\v2\x14.tma.epoch.v1.SketchR\bsketches\x12%\n" +
 	"\x0elocal_networks\x18\n" +
-	" \x03(\fR\rlocalNetworks\"7\n" +
+	" \x03(\fR\rlocalNetworks\x12/\n" +
+	"\bdoubtful\x18\v \x01(\v2\x13.tma.epoch.v1.CountR\bdoubtful\x12+\n" +
+	"\x06hidden\x18\f \x01(\v2\x13.tma.epoch.v1.CountR\x06hidden\"7\n" +
 	"\x05Count\x12\x18\n" +
 	"\apackets\x18\x01 \x01(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\x92\x02\n" +
@@ -925,7 +989,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\x06others\x18\x06 \x03(\v2\x14.tma.epoch.v1.ReasonR\x06others\"K\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12)\n" +
-	"\x05count\x18\x02 \x01(\v2\x13.tma.epoch.v1.CountR\x05count\"\xaf\x02\n" +
+	"\x05count\x18\x02 \x01(\v2\x13.tma.epoch.v1.CountR\x05count\"\xcb\x02\n" +
 	"\x05Flows\x12\x12\n" +
 	"\x04ipv4\x18\x01 \x01(\rR\x04ipv4\x12\x18\n" +
 	"\asources\x18\x02 \x01(\fR\asources\x12\"\n" +
@@ -939,7 +1003,8 @@ const file_epoch_proto_rawDesc = "" +
 	"\apackets\x18\b \x03(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\t \x03(\x04R\x05bytes\x12\x16\n" +
 	"\x06errors\x18\n" +
-	" \x03(\x04R\x06errors\"\xab\x01\n" +
+	" \x03(\x04R\x06errors\x12\x1a\n" +
+	"\bdoubtful\x18\v \x03(\x04R\bdoubtful\"\xab\x01\n" +
 	"\x06Ladder\x125\n" +
 	"\tdimension\x18\x01 \x01(\x0e2\x17.tma.epoch.v1.DimensionR\tdimension\x12)\n" +
 	"\x05class\x18\x02 \x01(\x0e2\x13.tma.epoch.v1.ClassR\x05class\x12\x12\n" +
@@ -949,13 +1014,16 @@ const file_epoch_proto_rawDesc = "" +
 	"\rprefix_length\x18\x01 \x01(\rR\fprefixLength\x12\x1a\n" +
 	"\bprefixes\x18\x02 \x01(\fR\bprefixes\x12\x18\n" +
 	"\apackets\x18\x03 \x03(\x04R\apackets\x12\x14\n" +
-	"\x05bytes\x18\x04 \x03(\x04R\x05bytes\"\x9a\x01\n" +
+	"\x05bytes\x18\x04 \x03(\x04R\x05bytes\"\xdc\x01\n" +
 	"\x06Sketch\x12\x0e\n" +
 	"\x02of\x18\x01 \x01(\tR\x02of\x12\x1c\n" +
 	"\tprecision\x18\x02 \x01(\rR\tprecision\x12'\n" +
 	"\x0fkey_fingerprint\x18\x03 \x01(\x04R\x0ekeyFingerprint\x12!\n" +
 	"\findex_deltas\x18\x04 \x03(\rR\vindexDeltas\x12\x16\n" +
-	"\x06values\x18\x05 \x01(\fR\x06values*8\n" +
+	"\x06values\x18\x05 \x01(\fR\x06values\x12\x18\n" +
+	"\anibbles\x18\x06 \x01(\fR\anibbles\x12\x12\n" +
+	"\x04base\x18\a \x01(\rR\x04base\x12\x12\n" +
+	"\x04high\x18\b \x01(\fR\x04high*8\n" +
 	"\tDirection\x12\x15\n" +
 	"\x11DIRECTION_INGRESS\x10\x00\x12\x14\n" +
 	"\x10DIRECTION_EGRESS\x10\x01*<\n" +
@@ -1001,20 +1069,22 @@ var file_epoch_proto_depIdxs = []int32{
 	8,  // 2: tma.epoch.v1.Epoch.flows:type_name -> tma.epoch.v1.Flows
 	9,  // 3: tma.epoch.v1.Epoch.ladders:type_name -> tma.epoch.v1.Ladder
 	11, // 4: tma.epoch.v1.Epoch.sketches:type_name -> tma.epoch.v1.Sketch
-	0,  // 5: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
-	5,  // 6: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
-	5,  // 7: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
-	5,  // 8: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
-	7,  // 9: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
-	5,  // 10: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
-	1,  // 11: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
-	2,  // 12: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
-	10, // 13: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
-	14, // [14:14] is the sub-list for method output_type
-	14, // [14:14] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 5: tma.epoch.v1.Epoch.doubtful:type_name -> tma.epoch.v1.Count
+	5,  // 6: tma.epoch.v1.Epoch.hidden:type_name -> tma.epoch.v1.Count
+	0,  // 7: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
+	5,  // 8: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
+	5,  // 9: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
+	5,  // 10: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
+	7,  // 11: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
+	5,  // 12: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
+	1,  // 13: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
+	2,  // 14: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
+	10, // 15: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_epoch_proto_init() }

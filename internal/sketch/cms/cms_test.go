@@ -1,7 +1,6 @@
 package cms
 
 import (
-	"errors"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -86,24 +85,25 @@ func TestMergeNeverUnderestimates(t *testing.T) {
 		b.hashes[i] = a.hashes[i]
 		b.exact[b.hashes[i]] += b.counts[i]
 	}
-	sum, other := New(512), New(512)
-	a.addTo(sum)
-	b.addTo(other)
-	if err := sum.Merge(other); err != nil {
-		t.Fatal(err)
-	}
-	for _, items := range []map[uint64]uint64{a.exact, b.exact} {
-		for item := range items {
-			if n := a.exact[item] + b.exact[item]; sum.Estimate(item) < n {
-				t.Fatalf("estimate %d of an item with %d", sum.Estimate(item), n)
+	for _, width := range []int{2, 64, 512, 1024, 8192} {
+		sum, other := New(512), New(width)
+		a.addTo(sum)
+		b.addTo(other)
+		sum.Merge(other)
+		for _, items := range []map[uint64]uint64{a.exact, b.exact} {
+			for item := range items {
+				n, estimate := a.exact[item]+b.exact[item], sum.Estimate(item)
+				if estimate < n {
+					t.Fatalf("width %d: estimate %d of an item with %d", width, estimate, n)
+				}
+				if estimate > sum.Total() {
+					t.Fatalf("width %d: estimate %d, more than all there is", width, estimate)
+				}
 			}
 		}
-	}
-	if sum.Total() != a.total+b.total {
-		t.Errorf("total %d, want %d", sum.Total(), a.total+b.total)
-	}
-	if err := sum.Merge(New(1024)); !errors.Is(err, ErrWidth) {
-		t.Errorf("merging another width: %v", err)
+		if sum.Total() != a.total+b.total {
+			t.Errorf("width %d: total %d, want %d", width, sum.Total(), a.total+b.total)
+		}
 	}
 }
 

@@ -1,0 +1,101 @@
+package epoch
+
+import (
+	"slices"
+
+	"github.com/traffic-monitor-agent/tma/internal/epoch/epochpb"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+)
+
+// escape is the nibble of a register whose value is elsewhere: 15 or more above
+// the base.
+const escape = 15
+
+// sparseRegisters is how many registers by index take as much as all of them in
+// nibbles, both compressed.
+const sparseRegisters = hll.Registers / 4
+
+func encodeSketch(s *Sketch) *epochpb.Sketch {
+	message := &epochpb.Sketch{Of: s.Of, Precision: hll.Precision, KeyFingerprint: s.KeyFingerprint}
+	registers := s.HLL.Bytes()
+	empty := 0
+	for _, value := range registers {
+		if value == 0 {
+			empty++
+		}
+	}
+	if hll.Registers-empty > sparseRegisters {
+		encodeNibbles(message, registers)
+	} else {
+		encodeIndices(message, registers)
+	}
+	return message
+}
+
+func encodeIndices(to *epochpb.Sketch, registers []byte) {
+	previous := 0
+	for i, value := range registers {
+		if value == 0 {
+			continue
+		}
+		to.IndexDeltas = append(to.IndexDeltas, uint32(i-previous))
+		to.Values = append(to.Values, value)
+		previous = i
+	}
+}
+
+func encodeNibbles(to *epochpb.Sketch, registers []byte) {
+	base := slices.Min(registers)
+	to.Base = uint32(base)
+	to.Nibbles = make([]byte, hll.Registers/2)
+	for i, value := range registers {
+		nibble := value - base
+		if nibble >= escape {
+			nibble = escape
+			to.High = append(to.High, value)
+		}
+		to.Nibbles[i/2] |= nibble << (i % 2 * 4)
+	}
+}
+
+func decodeRegisters(m *epochpb.Sketch) (*[hll.Registers]byte, error) {
+	if len(m.Nibbles) != 0 {
+		return decodeNibbles(m)
+	}
+	var registers [hll.Registers]byte
+	if len(m.IndexDeltas) != len(m.Values) {
+		return nil, invalid("sketch columns of %s of different lengths", m.Of)
+	}
+	index := uint64(0)
+	for i, delta := range m.IndexDeltas {
+		index += uint64(delta)
+		if index >= hll.Registers || (i > 0 && delta == 0) {
+			return nil, invalid("register %d of the sketch of %s", index, m.Of)
+		}
+		registers[index] = m.Values[i]
+	}
+	return &registers, nil
+}
+
+func decodeNibbles(m *epochpb.Sketch) (*[hll.Registers]byte, error) {
+	var registers [hll.Registers]byte
+	if len(m.Nibbles) != hll.Registers/2 || len(m.IndexDeltas) != 0 || m.Base > 0xff-escape {
+		return nil, invalid("%d registers of the sketch of %s from %d on", 2*len(m.Nibbles), m.Of, m.Base)
+	}
+	high := m.High
+	for i := range registers {
+		nibble := m.Nibbles[i/2] >> (i % 2 * 4) & 0xf
+		switch {
+		case nibble < escape:
+			registers[i] = uint8(m.Base) + nibble
+		case len(high) == 0:
+			return nil, invalid("high registers of the sketch of %s are missing", m.Of)
+		default:
+			registers[i], high = high[0], high[1:]
+		}
+	}
+	if len(high) != 0 {
+		return nil, invalid("%d high registers of the sketch of %s too many", len(high), m.Of)
+	}
+	return &registers, nil
+}
