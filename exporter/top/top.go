@@ -17,6 +17,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"golang.org/x/term"
+
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // top is what both ways to show it have in common.
@@ -56,7 +58,7 @@ func newTop(c *Configuration) (*top, error) {
 	}
 	t := &top{
 		filter: c.Filter, interval: c.Interval, rows: c.Rows, count: c.Count,
-		feed: &feed{}, now: time.Now,
+		feed: &feed{reader: poll.NewReader()}, now: time.Now,
 	}
 	var err error
 	if t.query, t.units, err = c.query(); err != nil {
