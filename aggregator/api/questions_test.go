@@ -161,6 +161,23 @@ func TestTreesAddUp(t *testing.T) {
 	}
 }
 
+// The cells of the matrix add up, those of filtered ones too.
+func TestMatrix(t *testing.T) {
+	f := newFixture()
+	f.configuration.Networks = networks.NewTable([]networks.Network{named("10.0.0.0/8", "corp"), named("192.0.2.0/24", "dmz")})
+	f.traffic()
+	for _, query := range []string{"", "port=443", "source=10.0.0.0/8"} {
+		m := ask[matrix](t, f, "/v1/matrix?"+query)
+		var sum uint64
+		for _, c := range m.Matrix {
+			sum += c.Bytes
+		}
+		if sum != m.Total.Bytes || m.Matrix[0].Source != "corp" || m.Matrix[0].Destination != "dmz" || m.Matrix[0].Bytes != 8000 {
+			t.Errorf("%s: cells have %d of %d: %v", query, sum, m.Total.Bytes, m.Matrix)
+		}
+	}
+}
+
 func TestPairs(t *testing.T) {
 	f := newFixture()
 	f.traffic()

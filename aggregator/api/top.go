@@ -1,6 +1,8 @@
 package api
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
@@ -190,23 +192,44 @@ func (a *API) topOf(p *parameters, q topQuery) top {
 	return t
 }
 
-// matrix is the answer of GET /v1/matrix. Its cells and flowless add up to total.
+// matrix is the answer of GET /v1/matrix. Its cells add up to total.
 type matrix struct {
 	period
 	totals
-	Flowless count   `json:"flowless"`
-	Matrix   []entry `json:"matrix"`
+	Networks []string `json:"networks"`
+	Matrix   []cell   `json:"matrix"`
+}
+
+// cell is the traffic between two networks, by their names.
+type cell struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	count
+	interval
 }
 
 func (m matrix) table() table {
-	return entryTable([]string{"source_network", "destination_network"}, m.Matrix)
+	t := table{header: append([]string{"source", "destination"}, countColumns...)}
+	for _, c := range m.Matrix {
+		t.rows = append(t.rows, append([]string{c.Source, c.Destination}, countCells(c.count, c.interval)...))
+	}
+	return t
 }
 
 func (a *API) matrix(p *parameters) (answer, error) {
 	q := a.question(p)
 	return func() (any, error) {
-		snap, names := a.snapshot(q), a.configuration.Networks.Len()
-		w := snap.window()
-		return matrix{periodOf(w), totalsOf(w), countOf(w.Flowless()), networkEntries(snap, a.configuration.Networks, names*names)}, nil
+		return matrixOf(a.snapshot(q).window(), a.configuration.Networks), nil
 	}, p.finish()
+}
+
+func matrixOf(w *store.Window, table *networks.Table) matrix {
+	m := matrix{period: periodOf(w), totals: totalsOf(w), Networks: []string{}, Matrix: []cell{}}
+	names := make(map[string]bool)
+	for _, r := range w.TopNetworks(table, table.Len()*table.Len()+1) {
+		names[r.Key.Source], names[r.Key.Destination] = true, true
+		m.Matrix = append(m.Matrix, cell{r.Key.Source, r.Key.Destination, countOf(r.Count), interval{r.Lower, r.Upper}})
+	}
+	m.Networks = append(m.Networks, slices.Sorted(maps.Keys(names))...)
+	return m
 }

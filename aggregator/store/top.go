@@ -85,15 +85,26 @@ func (w *Window) TopExporters(k int) []Ranked[string] {
 // NetworkPair is the names of the networks of a flow's two ends.
 type NetworkPair struct{ Source, Destination string }
 
-// TopNetworks returns the k pairs of named networks with the most bytes of flows,
-// descending.
+// UnknownNetwork is both ends of what has no flow any more.
+const UnknownNetwork = "unknown"
+
+// TopNetworks returns the k pairs of named networks with the most bytes, descending. All
+// of them add up to what is counted.
 func (w *Window) TopNetworks(table *networks.Table, k int) []Ranked[NetworkPair] {
 	compare := func(a, b NetworkPair) int {
 		return cmp.Or(cmp.Compare(a.Source, b.Source), cmp.Compare(a.Destination, b.Destination))
 	}
-	return top(w, k, compare, func(f *counted) (key NetworkPair, spared uint64) {
+	ranked := top(w, k, compare, func(f *counted) (key NetworkPair, spared uint64) {
 		return NetworkPair{table.Name(table.Lookup(f.SourceAddr())), table.Name(table.Lookup(f.DestinationAddr()))}, 0
 	})
+	flowless := w.Flowless()
+	if flowless.Bytes == 0 {
+		return ranked
+	}
+	at, _ := slices.BinarySearchFunc(ranked, flowless.Bytes, func(r Ranked[NetworkPair], bytes uint64) int { return cmp.Compare(bytes, r.Bytes) })
+	unknown := Ranked[NetworkPair]{NetworkPair{UnknownNetwork, UnknownNetwork}, flowless, 0, flowless.Bytes + w.unknown()}
+	ranked = slices.Insert(ranked, at, unknown)
+	return ranked[:min(k, len(ranked))]
 }
 
 // Flowless is what of Counted isn't under any flow, and so in no rank of flows,
