@@ -136,7 +136,8 @@ func newHandler(answers *api.API, metrics, reload http.Handler) (http.Handler, e
 		Profiling:   "false",
 		Links: []web.LandingLinks{
 			{Address: "/v1/hhh", Text: "Heavy hitters"}, {Address: "/v1/tree", Text: "Tree"},
-			{Address: "/v1/top", Text: "Top flows"}, {Address: "/v1/cardinality", Text: "Cardinality"},
+			{Address: "/v1/top", Text: "Top flows"}, {Address: "/v1/series", Text: "Heavy hitters over time"},
+			{Address: "/v1/matrix", Text: "Networks"}, {Address: "/v1/cardinality", Text: "Cardinality"},
 			{Address: "/v1/exporters", Text: "Exporters"}, {Address: "/metrics", Text: "Metrics"},
 		},
 	})

@@ -138,7 +138,7 @@ func TestFiveHundredStreams(t *testing.T) {
 	}
 }
 
-// streamOf is 25 questions, each asked by several.
+// streamOf is some twenty questions, each asked by several.
 func streamOf(i int) string {
 	switch i % 4 {
 	case 0:
