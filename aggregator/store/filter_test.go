@@ -359,3 +359,22 @@ func TestSeries(t *testing.T) {
 		}
 	}
 }
+
+// A flow of which two hosts counted a part, in different directions, belongs to neither
+// for sure.
+func TestFilterOfSharedFlows(t *testing.T) {
+	w := &Window{exporters: []*exporter{{id: 0, name: "a"}, {id: 1, name: "b"}}}
+	shared := counted{Key: key("10.0.0.1", "192.0.2.1", 1), exporter: 0, directions: directionsOf(flow.Egress), Count: epoch.Count{Packets: 1, Bytes: 100}}
+	other := shared
+	other.exporter, other.directions = 1, directionsOf(flow.Ingress)
+	own := shared
+	own.Key = key("10.0.0.1", "192.0.2.1", 2)
+	w.add(&content{flows: combineFlows([]counted{shared, other, own}), counted: epoch.Count{Packets: 3, Bytes: 300}})
+	egress := flow.Egress
+	for _, f := range []Filter{{Exporters: []string{"a"}}, {Direction: &egress}} {
+		got := w.Filter(f)
+		if got.Counted.Bytes != 100 || got.Unattributed.Bytes != 200 {
+			t.Errorf("%s: %v, %v", describe(&f), got.Counted, got.Unattributed)
+		}
+	}
+}
