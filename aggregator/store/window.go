@@ -24,6 +24,7 @@ type Window struct {
 	hidden        uint64 // bytes that may be counted nowhere
 	doubtful      uint64 // bytes that may be counted twice
 	levels        hhh.Levels
+	names         []string // of networks
 	contents      []*content
 	newest        time.Time
 }
@@ -60,7 +61,7 @@ func (s *Store) between(from, to, now time.Time) *Window {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maintain(now)
-	w := &Window{From: from, To: to, levels: s.configuration.Levels}
+	w := &Window{From: from, To: to, levels: s.configuration.Levels, names: s.names.names}
 	for _, b := range s.buckets {
 		if !b.to().After(from) || !b.from().Before(to) {
 			continue

@@ -14,8 +14,12 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
-// Unnamed is what an address is called that is in no named network.
-const Unnamed = "unnamed"
+const (
+	// Unnamed is what an address is called that is in no named network.
+	Unnamed = "unnamed"
+	// Unknown is the network of traffic of which it isn't known any more in which it is.
+	Unknown = "unknown"
+)
 
 // Max is the most networks that can have names.
 const Max = 1000
@@ -51,7 +55,7 @@ type Name string
 const maxName = 63
 
 // reserved are names with a meaning of their own where names are labels.
-var reserved = []string{"other", Unnamed}
+var reserved = []string{"other", Unknown, Unnamed}
 
 // Allowed says what a name looks like.
 func (n *Name) Allowed() string {
@@ -70,7 +74,7 @@ func (n *Name) UnmarshalText(text []byte) error {
 	}
 	for _, taken := range reserved {
 		if strings.EqualFold(name, taken) {
-			return fmt.Errorf("%q is reserved; allowed: a name other than %s", name, strings.Join(reserved, " and "))
+			return fmt.Errorf("%q is reserved; allowed: a name other than %s", name, strings.Join(reserved, ", "))
 		}
 	}
 	*n = Name(name)
