@@ -81,6 +81,10 @@ bench-fold: root go ## What user space costs, from the ring buffer to the last w
 	@go test -run '^$$' -bench '^BenchmarkFold$$' -benchtime 30x ./exporter/capture
 	@go test -run '^$$' -bench '^BenchmarkEpoch$$' -benchtime 10x ./internal/fold
 
+.PHONY: bench-cardinality
+bench-cardinality: go ## How right distinct counts, distinct peers and entropies are
+	@go test -run '^$$' -bench '^Benchmark(Error|Recall)$$' -benchtime 1x ./internal/sketch/hll ./internal/sketch/pairs ./internal/sketch/entropy
+
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || \

@@ -324,5 +324,6 @@ func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 		LocalNetworks: c.devices.localNetworks(),
 		Doubtful:      books.Doubtful,
 		Hidden:        books.Hidden,
+		Pairs:         books.Pairs,
 	}
 }
