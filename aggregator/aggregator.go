@@ -39,6 +39,7 @@ type Aggregator struct {
 // New wires everything and starts nothing.
 func New(c config.Configuration, logger *slog.Logger) (*Aggregator, error) {
 	windows := store.New(storeConfiguration(c), time.Now)
+	windows.SetNetworks(c.NetworkNames())
 	scraper := scrape.New(scrape.DefaultConfiguration(), targets(c), windows, logger)
 	answers := api.New(apiConfiguration(c), windows, scraper.Statuses, time.Now, logger)
 	registry := newRegistry(collector.New(collectorConfiguration(c), windows, scraper.Statuses, time.Now))
@@ -97,6 +98,7 @@ func newHandler(answers *api.API, metrics http.Handler) (http.Handler, error) {
 		Links: []web.LandingLinks{
 			{Address: "/v1/hhh", Text: "Heavy hitters"}, {Address: "/v1/tree", Text: "Tree"},
 			{Address: "/v1/top", Text: "Top flows"}, {Address: "/v1/cardinality", Text: "Cardinality"},
+			{Address: "/v1/matrix", Text: "Networks"},
 			{Address: "/v1/exporters", Text: "Exporters"}, {Address: "/metrics", Text: "Metrics"},
 		},
 	})

@@ -17,6 +17,7 @@ type snapshot struct {
 	window   func() *store.Window
 	trees    [len(flow.Dimensions)]func() *hhh.Tree
 	distinct func() map[string]float64
+	networks func() []store.NetworkTraffic
 }
 
 func newSnapshot(s *store.Store, length time.Duration, version uint64, second int64) *snapshot {
@@ -25,6 +26,7 @@ func newSnapshot(s *store.Store, length time.Duration, version uint64, second in
 	for _, d := range flow.Dimensions {
 		snap.trees[d] = sync.OnceValue(func() *hhh.Tree { return snap.window().Tree(d) })
 	}
+	snap.networks = sync.OnceValue(func() []store.NetworkTraffic { return snap.window().Networks() })
 	snap.distinct = sync.OnceValue(func() map[string]float64 { return snap.window().Distinct() })
 	return snap
 }

@@ -51,12 +51,13 @@ func New(configuration Configuration, s *store.Store, statuses func() []scrape.S
 	a.handle("/v1/tree", a.tree)
 	a.handle("/v1/top", a.top)
 	a.handle("/v1/cardinality", a.cardinality)
+	a.handle("/v1/matrix", a.matrix)
 	a.handle("/v1/exporters", a.exporters)
 	a.handle("/-/healthy", a.healthy)
 	a.handle("/-/ready", a.ready)
 	a.mux.HandleFunc("/v1/stream", a.stream)
 	a.handle("/", func(*parameters) (any, error) {
-		return nil, &requestError{status: http.StatusNotFound, message: "there is nothing at this path; allowed: /v1/hhh, /v1/tree, /v1/top, /v1/cardinality, /v1/exporters, /v1/stream, /metrics"}
+		return nil, &requestError{status: http.StatusNotFound, message: "there is nothing at this path; allowed: /v1/hhh, /v1/tree, /v1/top, /v1/cardinality, /v1/matrix, /v1/exporters, /v1/stream, /metrics"}
 	})
 	return a
 }

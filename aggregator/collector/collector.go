@@ -56,6 +56,11 @@ var (
 	fleetRemainderPackets = desc("tma_fleet_remainder_packets_total", "Packets that exporters saw without knowing their flows; not in tma_fleet_packets_total.")
 	fleetRemainderBytes   = desc("tma_fleet_remainder_bytes_total", "Bytes that exporters saw without knowing their flows; not in tma_fleet_bytes_total.")
 
+	networkBytes              = desc("tma_network_bytes_total", "Bytes from one named network to another; they add up to tma_fleet_bytes_total. unnamed is what is in none, unknown what had its flow folded.", "source_network", "destination_network")
+	networkPackets            = desc("tma_network_packets_total", "Packets from one named network to another; they add up to tma_fleet_packets_total. unnamed is what is in none, unknown what had its flow folded.", "source_network", "destination_network")
+	networkDestinationBytes   = desc("tma_network_destination_bytes_total", "Bytes to a named network, those included of which tma_network_bytes_total doesn't know both ends.", "destination_network")
+	networkDestinationPackets = desc("tma_network_destination_packets_total", "Packets to a named network, those included of which tma_network_packets_total doesn't know both ends.", "destination_network")
+
 	cardinality      = desc("tma_fleet_cardinality", "Estimated number of distinct things that any host saw in the window.", "of", "window")
 	cardinalityError = desc("tma_fleet_cardinality_relative_error", "Standard error of tma_fleet_cardinality, as a fraction of it.")
 
@@ -66,6 +71,7 @@ var (
 var descriptions = []*prometheus.Desc{
 	exporterUp, exporterLag, exporterMissed, exporterRefused, exporterReceived, exporterPolls, exporterErrors,
 	exporterDuration, exporterSketches, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
+	networkBytes, networkPackets, networkDestinationBytes, networkDestinationPackets,
 	cardinality, cardinalityError, hhhBytes, hhhError,
 }
 
@@ -116,11 +122,23 @@ func (c *Collector) collectFleet(to chan<- prometheus.Metric) {
 	counter(to, fleetBytes, totals.Counted.Bytes)
 	counter(to, fleetRemainderPackets, totals.Remainder.Packets)
 	counter(to, fleetRemainderBytes, totals.Remainder.Bytes)
+	collectNetworks(to, &totals)
 	gauge(to, cardinalityError, hll.RelativeError)
 	for _, window := range c.configuration.CardinalityWindows {
 		for of, estimate := range c.store.Last(window).Distinct() {
 			gauge(to, cardinality, estimate, of, model.Duration(window).String())
 		}
+	}
+}
+
+func collectNetworks(to chan<- prometheus.Metric, totals *store.Totals) {
+	for _, n := range totals.Networks {
+		counter(to, networkBytes, n.Bytes, n.Source, n.Destination)
+		counter(to, networkPackets, n.Packets, n.Source, n.Destination)
+	}
+	for _, n := range totals.Destinations {
+		counter(to, networkDestinationBytes, n.Bytes, n.Name)
+		counter(to, networkDestinationPackets, n.Packets, n.Name)
 	}
 }
 

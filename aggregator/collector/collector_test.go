@@ -13,7 +13,9 @@ import (
 	"github.com/traffic-monitor-agent/tma/aggregator/store"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
 // newCollector has one exporter that is up, with traffic in one half second, and
@@ -24,6 +26,7 @@ func newCollector(t *testing.T) *Collector {
 	now := t0
 	clock := func() time.Time { return now }
 	s := store.New(store.DefaultConfiguration(), clock)
+	s.SetNetworks(networks.NewTable([]networks.Network{{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix("10.0.0.0/8")}, Name: "corp"}}))
 	s.SetUp("a:1", true)
 	end := t0.Add(500 * time.Millisecond)
 	sketch := &hll.Sketch{}
@@ -95,11 +98,18 @@ tma_hhh_bytes_per_second{dimension="source",prefix="10.0.0.1/32"} 333.3333333333
 # TYPE tma_hhh_error_bytes_per_second gauge
 tma_hhh_error_bytes_per_second{dimension="destination",prefix="2001:db8::1/128"} 6.666666666666667
 tma_hhh_error_bytes_per_second{dimension="source",prefix="10.0.0.1/32"} 6.666666666666667
+# HELP tma_network_bytes_total Bytes from one named network to another; they add up to tma_fleet_bytes_total. unnamed is what is in none, unknown what had its flow folded.
+# TYPE tma_network_bytes_total counter
+tma_network_bytes_total{destination_network="unnamed",source_network="corp"} 5000
+# HELP tma_network_destination_packets_total Packets to a named network, those included of which tma_network_packets_total doesn't know both ends.
+# TYPE tma_network_destination_packets_total counter
+tma_network_destination_packets_total{destination_network="unnamed"} 50
 `
 	err := testutil.CollectAndCompare(newCollector(t), strings.NewReader(want),
 		"tma_exporter_up", "tma_exporter_lag_seconds", "tma_exporter_missed_epochs_total", "tma_exporter_received_bytes_total",
 		"tma_exporter_refused_sketches_total", "tma_fleet_bytes_total", "tma_fleet_packets_total", "tma_fleet_remainder_bytes_total",
-		"tma_fleet_cardinality", "tma_hhh_bytes_per_second", "tma_hhh_error_bytes_per_second")
+		"tma_fleet_cardinality", "tma_hhh_bytes_per_second", "tma_hhh_error_bytes_per_second",
+		"tma_network_bytes_total", "tma_network_destination_packets_total")
 	if err != nil {
 		t.Error(err)
 	}

@@ -26,8 +26,8 @@ const Max = 1000
 
 // Network is one entry of the list.
 type Network struct {
-	Prefix yamlconf.Prefix `yaml:"prefix"`
-	Name   Name            `yaml:"name"`
+	Prefix yamlconf.Prefix `yaml:"prefix" help:"A network that has a name; of several the longest counts."`
+	Name   Name            `yaml:"name" help:"Its name; networks may share one."`
 }
 
 // Allowed says what a network looks like as a flag.
