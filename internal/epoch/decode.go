@@ -81,7 +81,7 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 	if e.End.Before(e.Start) {
 		return nil, invalid("epoch %d ends before it starts", e.Sequence)
 	}
-	decoders := []func(*epochpb.Epoch) error{e.decodeDevices, e.decodeFlows, e.decodeLadders, e.decodeSketches, e.decodeNetworks}
+	decoders := []func(*epochpb.Epoch) error{e.decodeDevices, e.decodeFlows, e.decodeLadders, e.decodeSketches, e.decodeNetworks, e.decodePairs}
 	for _, decode := range decoders {
 		if err := decode(message); err != nil {
 			return nil, err
