@@ -18,6 +18,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/docs"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
@@ -43,6 +44,8 @@ func sampleRegistry(t *testing.T) *prometheus.Registry {
 		Sequence: 1, Start: begin, End: begin.Add(500 * time.Millisecond),
 		Flows:    []epoch.Flow{flowOf("10.0.0.1", "10.0.0.2", 5000)},
 		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}},
+
+		SampledPairs: &pairs.Thinned{Pairs: []pairs.Pair{{}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -64,6 +64,12 @@ var (
 	cardinality      = desc("tma_fleet_cardinality", "Estimated number of distinct things that any host saw in the window.", "of", "window")
 	cardinalityError = desc("tma_fleet_cardinality_relative_error", "Standard error of tma_fleet_cardinality, as a fraction of it.")
 
+	fleetSourcePeers      = desc("tma_fleet_source_distinct_destinations", "Estimated number of distinct destinations of a source in the last minute, at all hosts together, for the sources with the most: a scanner, or a busy server.", "source")
+	fleetDestinationPeers = desc("tma_fleet_destination_distinct_sources", "Estimated number of distinct sources of a destination in the last minute, at all hosts together, for the destinations with the most: a victim of a flood, or a busy server.", "destination")
+	fleetPeersRatio       = desc("tma_fleet_distinct_peers_sample_ratio", "Share of all pairs of addresses by which distinct peers are estimated. At 1 they are exact; below, a number n has a relative standard error of at most 1/sqrt(n*ratio) or 0.032, whichever is more.")
+	fleetEntropy          = desc("tma_fleet_entropy_ratio", "Entropy of the packets' sources or destinations, divided by the logarithm of their number: 1 if all have equally many packets, 0 if one has all.", "of", "window")
+	fleetHeaviest         = desc("tma_fleet_heaviest_ratio", "Share of all bytes that the source or destination with the most has.", "of", "window")
+
 	hhhBytes = desc("tma_hhh_bytes_per_second", "Traffic of heavy prefixes, what is heavy below them included.", "dimension", "prefix")
 	hhhError = desc("tma_hhh_error_bytes_per_second", "By how much the traffic of the prefix may be more than was counted.", "dimension", "prefix")
 )
@@ -73,6 +79,7 @@ var descriptions = []*prometheus.Desc{
 	exporterDuration, exporterSketches, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
 	networkBytes, networkPackets, networkDestinationBytes, networkDestinationPackets,
 	cardinality, cardinalityError, hhhBytes, hhhError,
+	fleetSourcePeers, fleetDestinationPeers, fleetPeersRatio, fleetEntropy, fleetHeaviest,
 }
 
 // Describe implements prometheus.Collector.
@@ -87,6 +94,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	c.collectExporters(to)
 	c.collectFleet(to)
 	c.collectHeavy(to)
+	collectPeers(to, c.store.Peers())
 }
 
 func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
@@ -142,16 +150,19 @@ func collectNetworks(to chan<- prometheus.Metric, totals *store.Totals) {
 	}
 }
 
+// collectHeavy exports what trees of both dimensions tell.
 func (c *Collector) collectHeavy(to chan<- prometheus.Metric) {
 	window := c.store.Last(c.configuration.HHHWindow)
-	seconds := window.Seconds()
-	if seconds == 0 {
+	if window.Seconds() == 0 {
 		return
 	}
+	distinct := window.Distinct()
 	for _, d := range flow.Dimensions {
-		for _, h := range window.Tree(d).Heavy(c.configuration.Phi) {
-			gauge(to, hhhBytes, float64(h.Bytes)/seconds, d.String(), h.String())
-			gauge(to, hhhError, float64(h.Upper-h.Lower)/seconds, d.String(), h.String())
+		tree := window.Tree(d)
+		for _, h := range tree.Heavy(c.configuration.Phi) {
+			gauge(to, hhhBytes, float64(h.Bytes)/window.Seconds(), d.String(), h.String())
+			gauge(to, hhhError, float64(h.Upper-h.Lower)/window.Seconds(), d.String(), h.String())
 		}
+		c.collectSpread(to, tree, d, distinct[distinctOf[d]])
 	}
 }

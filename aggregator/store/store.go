@@ -38,6 +38,7 @@ type Store struct {
 	transit   *transit
 	key       keyCheck
 	names     *namer
+	peers     *peers
 	buckets   []*bucket // by start
 	records   int       // in open buckets
 	swept     int64     // when transit was swept last
@@ -55,6 +56,7 @@ func New(configuration Configuration, now func() time.Time) *Store {
 		byName:        make(map[string]*exporter),
 		claims:        newClaims(nil),
 		names:         newNamer(networks.NewTable(nil)),
+		peers:         newPeers(now()),
 		closed:        newSums(),
 		shown:         newSums(),
 		watchers:      make(map[chan struct{}]struct{}),
@@ -80,12 +82,22 @@ func (s *Store) SetUp(name string, up bool) {
 // Append merges an epoch. The store keeps parts of it: it must not be changed
 // afterwards. An error is ErrTime; nothing was merged then.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
+	now := s.now()
+	sameKey, err := s.append(name, e, now)
+	if sameKey {
+		s.peers.add(e, now)
+	}
+	return err
+}
+
+// append merges an epoch, but for the sample of its pairs. sameKey says that the
+// sketches, and so that, are of the fleet's key.
+func (s *Store) append(name string, e *epoch.Epoch, now time.Time) (sameKey bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
 	s.maintain(now)
 	if err := s.check(e, now); err != nil {
-		return err
+		return false, err
 	}
 	x := s.exporter(name)
 	s.learn(x, e)
@@ -97,7 +109,7 @@ func (s *Store) Append(name string, e *epoch.Epoch) error {
 		s.addLate(b, x, e)
 	}
 	s.changed()
-	return nil
+	return len(e.Sketches) > 0 && s.key.accept(&e.Sketches[0]), nil
 }
 
 // check refuses epochs that no bucket is kept for.
