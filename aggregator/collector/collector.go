@@ -22,18 +22,22 @@ type Configuration struct {
 	CardinalityWindows []time.Duration
 }
 
-// Collector is a prometheus.Collector. Each scrape computes its own values.
+// Collector is a prometheus.Collector. The exporters' state is that of the scrape, all
+// else a second older, or more where it takes long to compute.
 type Collector struct {
 	configuration Configuration
 	store         *store.Store
 	statuses      func() []scrape.Status
 	now           func() time.Time
+	fleet         refresher
 }
 
 // New returns a collector. statuses returns the state of each target, now is the
 // clock.
 func New(configuration Configuration, s *store.Store, statuses func() []scrape.Status, now func() time.Time) *Collector {
-	return &Collector{configuration: configuration, store: s, statuses: statuses, now: now}
+	c := &Collector{configuration: configuration, store: s, statuses: statuses, now: now}
+	c.fleet.compute = c.computeFleet
+	return c
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -92,9 +96,24 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	c.collectExporters(to)
-	c.collectFleet(to)
-	c.collectHeavy(to)
-	collectPeers(to, c.store.Peers())
+	for _, m := range c.fleet.read() {
+		to <- m
+	}
+}
+
+// computeFleet returns the metrics of the fleet as of now.
+func (c *Collector) computeFleet() (all []prometheus.Metric) {
+	to := make(chan prometheus.Metric, 100)
+	go func() {
+		defer close(to)
+		c.collectFleet(to)
+		c.collectHeavy(to)
+		collectPeers(to, c.store.Peers())
+	}()
+	for m := range to {
+		all = append(all, m)
+	}
+	return all
 }
 
 func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
