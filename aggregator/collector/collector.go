@@ -22,8 +22,8 @@ type Configuration struct {
 	CardinalityWindows []time.Duration
 }
 
-// Collector is a prometheus.Collector. The exporters' state is that of the scrape, all
-// else a second older, or more where it takes long to compute.
+// Collector is a prometheus.Collector. The exporters' state is that of the scrape, and so
+// are distinct peers; all else is a second older, or more where it takes long to compute.
 type Collector struct {
 	configuration Configuration
 	store         *store.Store
@@ -99,16 +99,16 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	for _, m := range c.fleet.read() {
 		to <- m
 	}
+	collectPeers(to, c.store.Peers())
 }
 
-// computeFleet returns the metrics of the fleet as of now.
+// computeFleet returns those metrics of the fleet that take long.
 func (c *Collector) computeFleet() (all []prometheus.Metric) {
 	to := make(chan prometheus.Metric, 100)
 	go func() {
 		defer close(to)
 		c.collectFleet(to)
 		c.collectHeavy(to)
-		collectPeers(to, c.store.Peers())
 	}()
 	for m := range to {
 		all = append(all, m)

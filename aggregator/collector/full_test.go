@@ -41,19 +41,23 @@ func fullStore(b testing.TB, seconds int) (s *store.Store, clock func() time.Tim
 		for x := range 20 {
 			name := string(rune('a' + x))
 			s.SetUp(name, true)
-			e := &epoch.Epoch{Host: name, Sequence: uint64(half + 1), Start: now.Add(-500 * time.Millisecond), End: now}
-			for range 1000 {
-				e.Flows = append(e.Flows, epoch.Flow{Key: randomKey(r), Count: epoch.Count{Packets: 1, Bytes: 1 + r.Uint64N(1<<r.IntN(20))}})
-			}
-			for _, of := range []string{epoch.OfFlows, epoch.OfSources, epoch.OfDestinations, epoch.OfDestinationPorts} {
-				e.Sketches = append(e.Sketches, epoch.Sketch{Of: of, HLL: sketch})
-			}
-			if err := s.Append(name, e); err != nil {
+			if err := s.Append(name, fullEpoch(r, name, uint64(half+1), now, sketch)); err != nil {
 				b.Fatal(err)
 			}
 		}
 	}
 	return s, clock
+}
+
+func fullEpoch(r *rand.Rand, host string, sequence uint64, end time.Time, sketch *hll.Sketch) *epoch.Epoch {
+	e := &epoch.Epoch{Host: host, Sequence: sequence, Start: end.Add(-500 * time.Millisecond), End: end}
+	for range 1000 {
+		e.Flows = append(e.Flows, epoch.Flow{Key: randomKey(r), Count: epoch.Count{Packets: 1, Bytes: 1 + r.Uint64N(1<<r.IntN(20))}})
+	}
+	for _, of := range []string{epoch.OfFlows, epoch.OfSources, epoch.OfDestinations, epoch.OfDestinationPorts} {
+		e.Sketches = append(e.Sketches, epoch.Sketch{Of: of, HLL: sketch})
+	}
+	return e
 }
 
 func randomKey(r *rand.Rand) (k flow.Key) {
@@ -74,8 +78,12 @@ func BenchmarkFleet(b *testing.B) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(c)
 	b.Run("compute", func(b *testing.B) {
-		for up := false; b.Loop(); up = !up {
-			s.SetUp("z", up) // who counts what is decided anew
+		r := rand.New(rand.NewPCG(2, 2))
+		for sequence := uint64(1); b.Loop(); sequence++ {
+			e := fullEpoch(r, "a", 180+sequence, clock(), new(hll.Sketch))
+			if err := s.Append("a", e); err != nil { // so that its second is resolved anew
+				b.Fatal(err)
+			}
 			c.computeFleet()
 		}
 	})

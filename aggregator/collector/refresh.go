@@ -11,15 +11,15 @@ const (
 	// refreshInterval is the greatest age of values of the fleet, while they cost little.
 	refreshInterval = time.Second
 	// refreshPause is how many times as long as it took to compute them nothing is
-	// computed: all that trees and sketches cost is a twentieth of a core.
-	refreshPause = 19
+	// computed: all that trees and sketches cost is a tenth of a core.
+	refreshPause = 9
 	// refreshIdle is after how long without a scrape nothing is computed any more.
 	refreshIdle = 2 * time.Minute
 )
 
 // refresher keeps what takes long to compute up to date for as long as somebody asks
-// for it, so that nobody waits for it: a scrape of a full store would take half a
-// second. Only the first one computes its values itself.
+// for it, so that nobody waits for it: a scrape of a full store would take a good
+// part of a second. Only the first one computes its values itself.
 type refresher struct {
 	compute func() []prometheus.Metric
 
