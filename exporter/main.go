@@ -31,7 +31,6 @@ func run(args []string) int {
 	case options.Command == config.CommandTop:
 		err = top.Run(ctx, options.Top, os.Stdout)
 	default:
-		limitGarbage()
 		err = serve(ctx, args, options)
 	}
 	if err != nil {

@@ -10,10 +10,12 @@ import (
 // nothing: it may as well run four times as often as by default.
 const garbagePercent = 25
 
-// limitGarbage keeps garbage from taking as much memory as all windows do. Who has set
-// GOGC knows better.
-func limitGarbage() {
+// spareMemory keeps garbage from taking as much memory as all windows do, and gives back
+// what isn't needed any more once the program is loaded, of which the kernel's types
+// (BTF) are most. Who has set GOGC knows better.
+func spareMemory() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
 	}
+	debug.FreeOSMemory()
 }

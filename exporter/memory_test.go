@@ -12,7 +12,7 @@ func TestGarbageIsLimitedUnlessAsked(t *testing.T) {
 		want        int
 	}{{"70", 200}, {"", garbagePercent}} {
 		t.Setenv("GOGC", test.environment)
-		limitGarbage()
+		spareMemory()
 		got := debug.SetGCPercent(200)
 		if got != test.want {
 			t.Errorf("GOGC=%q: %d %%, want %d %%", test.environment, got, test.want)

@@ -34,6 +34,10 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
+	if err := capture.DropPrivileges(); err != nil {
+		return err
+	}
+	spareMemory()
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w, logger)
 	endpoints, err := w.endpoints()
@@ -47,7 +51,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx, w.sink(logger)) })
-	group.Go(func() error { return reload.onSignal(ctx) })
+	group.Go(func() error { return reload.OnSignal(ctx) })
 	serveWeb(ctx, group, site, o.Web, logger)
 	return group.Wait()
 }

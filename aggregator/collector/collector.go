@@ -51,7 +51,7 @@ var (
 	exporterRefused  = desc("tma_exporter_refused_epochs_total", "Epochs that were out of the range of time that is kept.", "exporter")
 	exporterReceived = desc("tma_exporter_received_bytes_total", "Bytes of answers, as on the wire.", "exporter")
 	exporterPolls    = desc("tma_exporter_polls_total", "Polls of the exporter.", "exporter")
-	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed.", "exporter")
+	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed, by reason.", "exporter", "reason")
 	exporterDuration = desc("tma_exporter_poll_duration_seconds", "Duration of the last poll, waiting for an epoch included.", "exporter")
 	exporterSketches = desc("tma_exporter_refused_sketches_total", "Sketches that were made under another key than the fleet's.", "exporter")
 
@@ -138,7 +138,9 @@ func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 		counter(to, exporterRefused, s.RefusedEpochs, s.Name)
 		counter(to, exporterReceived, s.ReceivedBytes, s.Name)
 		counter(to, exporterPolls, s.Polls, s.Name)
-		counter(to, exporterErrors, s.Errors, s.Name)
+		for reason, n := range s.Errors {
+			counter(to, exporterErrors, n, s.Name, string(reason))
+		}
 		counter(to, exporterSketches, refused[s.Name], s.Name)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/networks"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
@@ -51,7 +52,7 @@ func newCollector(t *testing.T) *Collector {
 	statuses := func() []scrape.Status {
 		return []scrape.Status{
 			{Target: scrape.Target{Name: "a:1"}, Up: true, LastEpoch: end, MissedEpochs: 2, ReceivedBytes: 77, Polls: 5, LastDuration: time.Second},
-			{Target: scrape.Target{Name: "b:1"}, Polls: 4, Errors: 4, RefusedEpochs: 1},
+			{Target: scrape.Target{Name: "b:1"}, Polls: 4, Errors: map[poll.Reason]uint64{poll.Timeout: 3, poll.Invalid: 1}, RefusedEpochs: 1},
 		}
 	}
 	now = t0.Add(12 * time.Second) // the second is closed

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -91,22 +92,23 @@ func encode(t *testing.T, e *Epoch) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
-	want := withReverse()
+	want, next := withReverse(), withReverse()
+	next.Sequence++
 	for _, d := range flow.Dimensions {
 		if left := want.Unaccounted(d); left != (Count{}) {
 			t.Fatalf("the example doesn't add up by %v: %v", d, left)
 		}
 	}
 	boot := [16]byte{1, 2, 3}
-	batch, err := DecodeBatch(EncodeBatch(boot, 3, 9, [][]byte{encode(t, want), encode(t, want)}))
+	batch, err := DecodeBatch(EncodeBatch(boot, 3, 9, [][]byte{encode(t, want), encode(t, next)}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if batch.BootID != boot || batch.Oldest != 3 || batch.Newest != 9 || len(batch.Epochs) != 2 {
 		t.Errorf("batch %v from %d to %d of %d epochs", batch.BootID, batch.Oldest, batch.Newest, len(batch.Epochs))
 	}
-	for _, got := range batch.Epochs {
-		if !reflect.DeepEqual(got, want) {
+	for i, want := range []*Epoch{want, next} {
+		if got := batch.Epochs[i]; !reflect.DeepEqual(got, want) {
 			t.Errorf("decoded\n%+v\nwant\n%+v", got, want)
 		}
 	}
@@ -154,6 +156,9 @@ func TestDecodeRefuses(t *testing.T) {
 		"short boot id":    {func(b *epochpb.Batch) { b.BootId = b.BootId[:15] }, "boot id"},
 		"other version":    {func(b *epochpb.Batch) { b.Epochs[0].Version = 1 }, "version 1"},
 		"no sequence":      {func(b *epochpb.Batch) { b.Epochs[0].Sequence = 0 }, "sequence"},
+		"an hour":          {func(b *epochpb.Batch) { b.Epochs[0].EndUnixNano += int64(time.Hour) }, "1h0m0.5s long"},
+		"no order":         {func(b *epochpb.Batch) { b.Epochs = append(b.Epochs, b.Epochs[0]) }, "epoch 7 after epoch 7"},
+		"messages":         {func(b *epochpb.Batch) { b.Epochs[0].Devices = make([]*epochpb.Device, 1<<20) }, "messages within"},
 		"ends early":       {func(b *epochpb.Batch) { b.Epochs[0].EndUnixNano = 1 }, "ends before"},
 		"a byte more":      {func(b *epochpb.Batch) { b.Epochs[0].Flows.Bytes[0]++ }, "conserve"},
 		"a folded packet":  {func(b *epochpb.Batch) { b.Epochs[0].Ladders[0].Levels[0].Packets[0]-- }, "conserve"},
@@ -299,7 +304,8 @@ func TestReversesShareAKey(t *testing.T) {
 	}
 }
 
-// Arbitrary bytes are refused or decoded, and what is decoded adds up.
+// Arbitrary bytes are refused or decoded, what is decoded adds up, and neither takes
+// memory out of proportion. Seeds are in testdata, too.
 func FuzzDecodeBatch(f *testing.F) {
 	encoded, err := Encode(withReverse())
 	if err != nil {
@@ -308,7 +314,11 @@ func FuzzDecodeBatch(f *testing.F) {
 	f.Add(EncodeBatch([16]byte{}, 1, 1, [][]byte{encoded}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		batch, err := DecodeBatch(data)
+		var batch *Batch
+		var err error
+		if took := allocated(func() { batch, err = DecodeBatch(data) }); took > fuzzBound(len(data)) {
+			t.Errorf("%d bytes made it allocate %d", len(data), took)
+		}
 		if err != nil {
 			return
 		}
@@ -318,4 +328,36 @@ func FuzzDecodeBatch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// fuzzBound is what a message of n bytes may have allocated: some hundred bytes for
+// each of its messages of 2 bytes, 8 for each column's byte, twice while columns grow,
+// and the registers of its sketches, 16 of each of 128 epochs at most, of 4 bytes at
+// least.
+func fuzzBound(n int) uint64 { return 256*uint64(n) + 2*hll.Registers*min(uint64(n)/4, 16*128) + 1<<20 }
+
+// allocated returns how many bytes a function allocated, and whoever ran beside it.
+func allocated(do func()) uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	before := sample[0].Value.Uint64()
+	do()
+	metrics.Read(sample)
+	return sample[0].Value.Uint64() - before
+}
+
+// The worst of small messages costs what the bounds say, at most.
+func TestDecodeAllocates(t *testing.T) {
+	empty := func(n int) (many []byte) {
+		for range n {
+			many = append(many, 4<<3|2, 0) // an empty message in field 4: an epoch
+		}
+		return many
+	}
+	for n, bound := range map[int]uint64{1 << 24: 1 << 20, 1 << 20: 512 << 20} {
+		data := empty(n)
+		if took := allocated(func() { DecodeBatch(data) }); took > bound {
+			t.Errorf("%d epochs: %d bytes, want %d at most", n, took, bound)
+		}
+	}
 }

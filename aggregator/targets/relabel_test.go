@@ -1,13 +1,10 @@
-package main
+package targets
 
 import (
-	"os"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
-	"github.com/traffic-monitor-agent/tma/aggregator/config"
 	"github.com/traffic-monitor-agent/tma/aggregator/scrape"
 )
 
@@ -34,20 +31,20 @@ scrape_configs:
       - regex: zone
         action: labeldrop
 `
-	file := filepath.Join(t.TempDir(), "aggregator.yml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, err := config.Load(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := load(t, text)
 	want := []scrape.Target{
-		{Name: "host-a:10017", URL: "http://host-a:10017/v1/epochs", Labels: map[string]string{"job": "tma", "rack": "rack-a"}, Timeout: 4 * time.Second},
-		{Name: "host-b:10017", URL: "http://host-b:10017/v1/epochs", Labels: map[string]string{"job": "tma", "rack": "rack-a"}, Timeout: 4 * time.Second},
-		{Name: "host-c:10018", URL: "http://host-c:10018/v1/epochs", Labels: map[string]string{"job": "tma", "rack": "rack-b"}, Timeout: 4 * time.Second},
+		{Name: "host-a:10017", URL: "http://host-a:10017/v1/epochs", Labels: map[string]string{"instance": "host-a:10017", "job": "tma", "rack": "rack-a"}},
+		{Name: "host-b:10017", URL: "http://host-b:10017/v1/epochs", Labels: map[string]string{"instance": "host-b:10017", "job": "tma", "rack": "rack-a"}},
+		{Name: "host-c:10018", URL: "http://host-c:10018/v1/epochs", Labels: map[string]string{"instance": "host-c:10018", "job": "tma", "rack": "rack-b"}},
 	}
-	if got := targets(c); !reflect.DeepEqual(got, want) {
+	got := targetsOf(t, c)
+	for i := range got {
+		if got[i].Client == nil || got[i].Timeout != 4*time.Second {
+			t.Errorf("%s has timeout %v", got[i].Name, got[i].Timeout)
+		}
+		got[i].Client, got[i].Timeout = nil, 0
+	}
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
