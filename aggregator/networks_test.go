@@ -13,7 +13,7 @@ import (
 func TestNamedNetworks(t *testing.T) {
 	exporter := exporterOf(t, "10.0.0.1", flowOf("10.0.0.1", "192.0.2.1", 9000))
 	text := `
-scrape_configs: [{job_name: test, static_configs: [{targets: ["`+strings.TrimPrefix(exporter.URL, "http://")+`"]}]}]
+scrape_configs: [{job_name: test, static_configs: [{targets: ["` + strings.TrimPrefix(exporter.URL, "http://") + `"]}]}]
 networks: [{prefix: 10.0.0.0/8, name: corp}, {prefix: 10.0.0.0/24, name: lab}]
 `
 	file := writeConfig(t, text)

@@ -113,3 +113,15 @@ func TestThinKeepsItsRoom(t *testing.T) {
 		t.Errorf("%d of %d pairs that cost nothing", len(all.Pairs), len(s.pairs))
 	}
 }
+
+// BenchmarkThin is what a flood costs at the end of an epoch.
+func BenchmarkThin(b *testing.B) {
+	r := rand.New(rand.NewPCG(4, 9))
+	s := NewSample(Seed{1, 2})
+	for range 250_000 {
+		insert(s, []talk{{r.Uint32(), 50 << 24}})
+	}
+	for b.Loop() {
+		s.Thin(256, never)
+	}
+}
