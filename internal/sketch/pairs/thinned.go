@@ -58,7 +58,7 @@ func (s *Sample) Thin(room int, free func(*Pair) bool) *Thinned {
 		}
 	}
 	for costly > room {
-		drop := t.thinner(costly, free)
+		drop := t.thinner(costly, max(1, room), free)
 		t.Pairs = slices.DeleteFunc(t.Pairs, func(p Pair) bool {
 			if !drop(&p) {
 				return false
@@ -72,22 +72,25 @@ func (s *Sample) Thin(room int, free func(*Pair) bool) *Thinned {
 	return t
 }
 
-// thinner raises one level and says which pairs don't have it.
-func (t *Thinned) thinner(costly int, free func(*Pair) bool) (drop func(*Pair) bool) {
+// thinner raises one level, by as much as leaves no less than there is room for, and
+// says which pairs don't have it.
+func (t *Thinned) thinner(costly, room int, free func(*Pair) bool) (drop func(*Pair) bool) {
 	d, address, peers := t.mostCrowded(free)
 	i := slices.IndexFunc(t.Crowded, func(c Crowded) bool { return c.Dimension == d && c.Address == address })
 	if peers < costly/4 || i < 0 && len(t.Crowded) == MaxCrowded {
-		t.Level++
+		t.Level += rise(costly, room)
 		return func(p *Pair) bool { return p.Level < t.Level }
 	}
 	if i < 0 {
 		i = len(t.Crowded)
 		t.Crowded = append(t.Crowded, Crowded{d, address, t.Level})
 	}
-	t.Crowded[i].Level++
+	t.Crowded[i].Level += rise(peers, room)
 	level := t.Crowded[i].Level
 	return func(p *Pair) bool { return p.Level < level && *p.address(d) == address }
 }
+
+func rise(pairs, room int) uint8 { return uint8(max(1, bits.Len(uint(pairs/room))-1)) }
 
 // mostCrowded returns the address that has the most pairs.
 func (t *Thinned) mostCrowded(free func(*Pair) bool) (dimension flow.Dimension, address [16]byte, peers int) {
