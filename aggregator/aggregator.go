@@ -36,6 +36,7 @@ const (
 // Aggregator is the program's parts, wired.
 type Aggregator struct {
 	configuration config.Configuration
+	store         *store.Store
 	targets       *targets.Manager
 	scraper       *scrape.Scraper
 	reload        *reload.Reloader
@@ -48,7 +49,7 @@ type Aggregator struct {
 // from, and comes from again on a reload.
 func New(c config.Configuration, file string, logger *slog.Logger) (*Aggregator, error) {
 	windows := store.New(storeConfiguration(c), time.Now)
-	a := &Aggregator{configuration: c, scraper: scrape.New(scrape.DefaultConfiguration(), windows, logger), logger: logger}
+	a := &Aggregator{configuration: c, store: windows, scraper: scrape.New(scrape.DefaultConfiguration(), windows, logger), logger: logger}
 	registry := prometheus.NewRegistry()
 	var err error
 	if a.targets, err = targets.New(a.scraper.Apply, registry, logger); err != nil {
@@ -61,7 +62,7 @@ func New(c config.Configuration, file string, logger *slog.Logger) (*Aggregator,
 	return a, err
 }
 
-// load takes over what a changed file says of targets.
+// load takes over what a changed file says of targets and networks.
 func (a *Aggregator) load(file string) error {
 	changed, err := config.Load(file)
 	if err != nil {
@@ -82,6 +83,7 @@ func (a *Aggregator) apply(c config.Configuration) error {
 	if err := a.targets.Apply(c.ScrapeConfigs); err != nil {
 		return err
 	}
+	a.store.SetNetworks(c.NetworkNames())
 	if keys := c.Ignored(); len(keys) > 0 {
 		a.logger.Info("The configuration has keys of Prometheus that mean nothing here", "keys", strings.Join(keys, " "))
 	}

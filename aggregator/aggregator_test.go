@@ -17,6 +17,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // exporterOf serves one epoch that ended just now, and nothing more.
@@ -39,6 +40,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 			e.Flows = flows
 			e.Devices = []epoch.Device{{Name: "eth0", Total: total}}
 			e.Sketches = []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}}
+			e.SampledPairs = &pairs.Thinned{Pairs: []pairs.Pair{{Source: flows[0].Source, Destination: flows[0].Destination}}}
 		}
 		b, err := epoch.Encode(e)
 		if err != nil {

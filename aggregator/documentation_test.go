@@ -24,6 +24,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/reload"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
@@ -69,6 +70,8 @@ func sampleRegistry(t *testing.T) *prometheus.Registry {
 		Sequence: 1, Start: begin, End: begin.Add(500 * time.Millisecond),
 		Flows:    []epoch.Flow{flowOf("10.0.0.1", "10.0.0.2", 5000)},
 		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}},
+
+		SampledPairs: &pairs.Thinned{Pairs: []pairs.Pair{{}}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -29,7 +29,7 @@ func (a *API) filter(p *parameters) filter {
 		Either:      store.Ends{Prefix: p.prefix("prefix"), Network: a.network(p, "network")},
 		Source:      store.Ends{Prefix: p.prefix("source"), Network: a.network(p, "source_network")},
 		Destination: store.Ends{Prefix: p.prefix("destination"), Network: a.network(p, "destination_network")},
-		Networks:    a.configuration.Networks,
+		Networks:    a.store.NetworkNames(),
 	}
 	return filter{f, p.key(filterParameters)}
 }
@@ -51,8 +51,8 @@ func (a *API) network(p *parameters, name string) string {
 	if !given {
 		return ""
 	}
-	if _, known := a.configuration.Networks.Number(value); !known {
-		p.refuse(name, "%q isn't the name of a network; allowed: %s", value, strings.Join(a.configuration.Networks.Names(), ", "))
+	if _, known := a.store.NetworkNames().Number(value); !known {
+		p.refuse(name, "%q isn't the name of a network; allowed: %s", value, strings.Join(a.store.NetworkNames().Names(), ", "))
 	}
 	return value
 }

@@ -18,6 +18,7 @@ type snapshot struct {
 	window   func() *store.Window
 	trees    [len(flow.Dimensions)]func() *hhh.Tree
 	distinct func() map[string]float64
+	networks func() []store.NetworkTraffic
 }
 
 // newSnapshot returns a snapshot of a window that is computed on first need.
@@ -26,6 +27,7 @@ func newSnapshot(window func() *store.Window) *snapshot {
 	for _, d := range flow.Dimensions {
 		snap.trees[d] = sync.OnceValue(func() *hhh.Tree { return snap.window().Tree(d) })
 	}
+	snap.networks = sync.OnceValue(func() []store.NetworkTraffic { return snap.window().Networks() })
 	snap.distinct = sync.OnceValue(func() map[string]float64 { return snap.window().Distinct() })
 	return snap
 }

@@ -9,14 +9,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/networks"
-	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
 // ask decodes an answer of 200.
@@ -29,14 +27,10 @@ func ask[A any](t *testing.T, f *fixture, target string) (answer A) {
 	return answer
 }
 
-func named(prefix, name string) networks.Network {
-	return networks.Network{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix(prefix)}, Name: networks.Name(name)}
-}
-
 // Of the fixture's 10,000 bytes 9,000 are under flows and 1,000 in 10.0.0.0/24.
 func TestFilters(t *testing.T) {
 	f := newFixture()
-	f.configuration.Networks = networks.NewTable([]networks.Network{named("10.0.0.0/8", "corp"), named("192.0.2.0/24", "dmz")})
+	f.store.SetNetworks(networks.NewTable([]networks.Network{named("10.0.0.0/8", "corp"), named("192.0.2.0/24", "dmz")}))
 	f.traffic()
 	for query, want := range map[string][2]uint64{
 		"":                                       {10000, 0},
@@ -162,9 +156,9 @@ func TestTreesAddUp(t *testing.T) {
 }
 
 // The cells of the matrix add up, those of filtered ones too.
-func TestMatrix(t *testing.T) {
+func TestMatrixAddsUp(t *testing.T) {
 	f := newFixture()
-	f.configuration.Networks = networks.NewTable([]networks.Network{named("10.0.0.0/8", "corp"), named("192.0.2.0/24", "dmz")})
+	f.store.SetNetworks(networks.NewTable([]networks.Network{named("10.0.0.0/8", "corp"), named("192.0.2.0/24", "dmz")}))
 	f.traffic()
 	for _, query := range []string{"", "port=443", "source=10.0.0.0/8"} {
 		m := ask[matrix](t, f, "/v1/matrix?"+query)

@@ -18,15 +18,13 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/aggregator/scrape"
 	"github.com/traffic-monitor-agent/tma/aggregator/store"
-	"github.com/traffic-monitor-agent/tma/internal/networks"
 )
 
 // Configuration is the API's defaults and bounds.
 type Configuration struct {
-	Phi        float64         // where a request has none
-	Retention  time.Duration   // of the store
-	MaxStreams int             // WebSockets at once
-	Networks   *networks.Table // nil for none
+	Phi        float64       // where a request has none
+	Retention  time.Duration // of the store
+	MaxStreams int           // WebSockets at once
 	// QueueTimeout is how long a request waits for its turn; 5 s if it is 0.
 	QueueTimeout time.Duration
 }
@@ -50,9 +48,6 @@ type API struct {
 // New returns the handler. statuses returns the state of each target, now is the
 // clock.
 func New(configuration Configuration, s *store.Store, statuses func() []scrape.Status, now func() time.Time, logger *slog.Logger) *API {
-	if configuration.Networks == nil {
-		configuration.Networks = networks.NewTable(nil)
-	}
 	a := &API{
 		configuration: configuration, store: s, statuses: statuses, now: now, logger: logger,
 		memo: newMemo(s, now), turns: newTurns(maxComputing), mux: http.NewServeMux(), done: make(chan struct{}),

@@ -78,7 +78,7 @@ var rankings = []struct {
 		return entries(snap.window().TopExporters(k), func(name string) entry { return entry{Exporter: name} })
 	}},
 	{"network", "source_network destination_network", func(a *API, snap *snapshot, k int) []entry {
-		return networkEntries(snap, a.configuration.Networks, k)
+		return networkEntries(snap, a.store.NetworkNames(), k)
 	}},
 }
 
@@ -218,17 +218,27 @@ func (m matrix) table() table {
 
 func (a *API) matrix(p *parameters) (answer, error) {
 	q := a.question(p)
-	return func() (any, error) {
-		return matrixOf(a.snapshot(q).window(), a.configuration.Networks), nil
-	}, p.finish()
+	return func() (any, error) { return a.matrixOf(a.snapshot(q)), nil }, p.finish()
 }
 
-func matrixOf(w *store.Window, table *networks.Table) matrix {
+// matrixOf has the cells of all traffic, with what was folded as far as its prefixes
+// tell, or those of the flows that were asked for.
+func (a *API) matrixOf(snap *snapshot) matrix {
+	w := snap.window()
 	m := matrix{period: periodOf(w), totals: totalsOf(w), Networks: []string{}, Matrix: []cell{}}
+	if w.IsFiltered() {
+		table := a.store.NetworkNames()
+		for _, r := range w.TopNetworks(table, table.Len()*table.Len()+1) {
+			m.Matrix = append(m.Matrix, cell{r.Key.Source, r.Key.Destination, countOf(r.Count), interval{r.Lower, r.Upper}})
+		}
+	} else {
+		for _, t := range snap.networks() {
+			m.Matrix = append(m.Matrix, cell{t.Source, t.Destination, countOf(t.Count), interval{t.Lower, t.Upper}})
+		}
+	}
 	names := make(map[string]bool)
-	for _, r := range w.TopNetworks(table, table.Len()*table.Len()+1) {
-		names[r.Key.Source], names[r.Key.Destination] = true, true
-		m.Matrix = append(m.Matrix, cell{r.Key.Source, r.Key.Destination, countOf(r.Count), interval{r.Lower, r.Upper}})
+	for _, c := range m.Matrix {
+		names[c.Source], names[c.Destination] = true, true
 	}
 	m.Networks = append(m.Networks, slices.Sorted(maps.Keys(names))...)
 	return m

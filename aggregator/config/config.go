@@ -10,18 +10,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
 // Configuration is the whole file. What help says of a key is in
 // docs/configuration.md.
 type Configuration struct {
-	Global        Global            `yaml:"global"`
-	ScrapeConfigs []ScrapeConfig    `yaml:"scrape_configs"`
-	HHH           HHH               `yaml:"hhh"`
-	Cardinality   Cardinality       `yaml:"cardinality"`
-	Retention     yamlconf.Duration `yaml:"retention" help:"How far back questions reach."`
-	Limits        Limits            `yaml:"limits"`
+	Global        Global         `yaml:"global"`
+	ScrapeConfigs []ScrapeConfig `yaml:"scrape_configs"`
+	HHH           HHH            `yaml:"hhh"`
+	Cardinality   Cardinality    `yaml:"cardinality"`
+	// Networks have names in the traffic matrix. An address is in the longest prefix.
+	Networks  []networks.Network `yaml:"networks"`
+	Retention yamlconf.Duration  `yaml:"retention" help:"How far back questions reach."`
+	Limits    Limits             `yaml:"limits"`
 
 	ignored ignored
 }
@@ -110,7 +113,33 @@ func (c *Configuration) check() *yamlconf.Error {
 			return err
 		}
 	}
+	if err := c.checkNetworks(); err != nil {
+		return err
+	}
 	return c.checkJobs()
+}
+
+// maxNames bounds the matrix of networks, which has a series for each pair that has
+// traffic, those that are unnamed and unknown included.
+const maxNames = 64
+
+func (c *Configuration) checkNetworks() *yamlconf.Error {
+	if key, err := networks.Check(c.Networks); err != nil {
+		return &yamlconf.Error{Key: "networks" + key, Err: err}
+	}
+	names := make(map[networks.Name]bool)
+	for _, network := range c.Networks {
+		names[network.Name] = true
+	}
+	if len(names) > maxNames {
+		return wrong("networks", "%d names; allowed: at most %d, which networks may share", len(names), maxNames)
+	}
+	return nil
+}
+
+// NetworkNames returns what finds the names.
+func (c *Configuration) NetworkNames() *networks.Table {
+	return networks.NewTable(c.Networks)
 }
 
 func between(key string, d yamlconf.Duration, least, greatest time.Duration) *yamlconf.Error {

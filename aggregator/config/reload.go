@@ -8,7 +8,7 @@ import (
 )
 
 // live are the beginnings of keys that change on a reload.
-var live = []string{"global.", "scrape_configs[]."}
+var live = []string{"global.", "scrape_configs[].", "networks"}
 
 // CheckReload returns an error that names the first key in which another configuration
 // differs that can't change while the aggregator runs.

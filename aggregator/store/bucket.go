@@ -36,6 +36,7 @@ func (b *bucket) to() time.Time   { return time.Unix(b.start+b.width, 0) }
 func (b *bucket) hold(x *exporter, e *epoch.Epoch) {
 	kept := *e
 	kept.Sketches = nil // they are in distinct, 16 KiB each
+	kept.SampledPairs = nil
 	b.epochs = append(b.epochs, held{x, &kept})
 	b.records += records(e)
 	if e.End.After(b.newest) {

@@ -33,6 +33,7 @@ type content struct {
 	masses   [len(flow.Dimensions)][]hhh.Mass
 	distinct distinct
 	newest   time.Time // the end of the newest epoch
+	matrix   func() *matrix
 }
 
 // counted is a flow and who counted it.
@@ -111,6 +112,7 @@ func merged(contents ...*content) *content {
 			sum.newest = c.newest
 		}
 	}
+	sum.setMatrix(contents)
 	return sum
 }
 

@@ -61,6 +61,9 @@ func (w *Window) Filter(f Filter) *Window {
 	return &filtered
 }
 
+// IsFiltered says whether the window is only what a filter selects.
+func (w *Window) IsFiltered() bool { return w.selection != nil }
+
 // unknown is the bytes that may be of anything in the window and count nowhere.
 func (w *Window) unknown() uint64 {
 	return w.Unattributed.Bytes + w.Remainder.Bytes + w.Uncertain.Bytes + w.hidden

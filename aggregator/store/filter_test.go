@@ -82,7 +82,7 @@ func see(r *rand.Rand, e *epoch.Epoch, name string, host int, folded bool) sight
 	at := slices.IndexFunc(e.Flows, func(f epoch.Flow) bool { return f.Key == key })
 	switch {
 	case folded && r.IntN(3) == 0:
-		fold(r, e, &key, count)
+		foldMass(r, e, &key, count)
 		if at >= 0 {
 			e.Flows[at].Error += seen.bytes
 		}
@@ -99,7 +99,7 @@ func see(r *rand.Rand, e *epoch.Epoch, name string, host int, folded bool) sight
 }
 
 // fold puts a count into both ladders at a random step.
-func fold(r *rand.Rand, e *epoch.Epoch, key *flow.Key, count epoch.Count) {
+func foldMass(r *rand.Rand, e *epoch.Epoch, key *flow.Key, count epoch.Count) {
 	for _, d := range flow.Dimensions {
 		address := key.Addr(d)
 		steps := []int{32, 24, 16, 8, 0}

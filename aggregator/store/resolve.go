@@ -35,6 +35,7 @@ import (
 type resolution struct {
 	claims   *claims
 	transit  *transit
+	names    *namer
 	covering []bool // by exporter id
 	second   int64
 	// For flows that transit doesn't know: the first by name that saw it.
@@ -79,6 +80,7 @@ func (r *resolution) resolve(b *bucket) *content {
 	for _, h := range b.epochs {
 		r.add(c, h.exporter, h.epoch)
 	}
+	c.setNames(r.names)
 	return c
 }
 
@@ -125,5 +127,6 @@ func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content
 			c.addUncertain(&e.Ladders[i])
 		}
 	}
+	c.setNames(r.names)
 	return c
 }

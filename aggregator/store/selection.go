@@ -269,10 +269,6 @@ func (s *selection) unattributed(w *Window) epoch.Count {
 	return most
 }
 
-func least(a, b epoch.Count) epoch.Count {
-	return epoch.Count{Packets: min(a.Packets, b.Packets), Bytes: min(a.Bytes, b.Bytes)}
-}
-
 // selectMasses returns those inside a set.
 func selectMasses(masses []hhh.Mass, set *addresses) []hhh.Mass {
 	var selected []hhh.Mass

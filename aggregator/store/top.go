@@ -85,9 +85,6 @@ func (w *Window) TopExporters(k int) []Ranked[string] {
 // NetworkPair is the names of the networks of a flow's two ends.
 type NetworkPair struct{ Source, Destination string }
 
-// UnknownNetwork is both ends of what has no flow any more.
-const UnknownNetwork = "unknown"
-
 // TopNetworks returns the k pairs of named networks with the most bytes, descending. All
 // of them add up to what is counted.
 func (w *Window) TopNetworks(table *networks.Table, k int) []Ranked[NetworkPair] {
@@ -102,7 +99,7 @@ func (w *Window) TopNetworks(table *networks.Table, k int) []Ranked[NetworkPair]
 		return ranked
 	}
 	at, _ := slices.BinarySearchFunc(ranked, flowless.Bytes, func(r Ranked[NetworkPair], bytes uint64) int { return cmp.Compare(bytes, r.Bytes) })
-	unknown := Ranked[NetworkPair]{NetworkPair{UnknownNetwork, UnknownNetwork}, flowless, 0, flowless.Bytes + w.unknown()}
+	unknown := Ranked[NetworkPair]{NetworkPair{networks.Unknown, networks.Unknown}, flowless, 0, flowless.Bytes + w.unknown()}
 	ranked = slices.Insert(ranked, at, unknown)
 	return ranked[:min(k, len(ranked))]
 }

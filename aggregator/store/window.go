@@ -26,6 +26,7 @@ type Window struct {
 	hidden        uint64 // bytes that may be counted nowhere
 	doubtful      uint64 // bytes that may be counted twice
 	levels        hhh.Levels
+	names         []string // of networks
 	contents      []*content
 	starts        []time.Time // of the contents
 	exporters     []*exporter // by id; only their names may be read
@@ -67,7 +68,7 @@ func (s *Store) between(from, to, now time.Time) *Window {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maintain(now)
-	w := &Window{From: from, To: to, levels: s.configuration.Levels, exporters: s.exporters}
+	w := &Window{From: from, To: to, levels: s.configuration.Levels, exporters: s.exporters, names: s.names.names}
 	for _, b := range s.buckets {
 		if !b.to().After(from) || !b.from().Before(to) {
 			continue

@@ -7,6 +7,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/networks"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // collectPeers sends who has the most distinct peers: by address, or by network where
@@ -15,7 +16,7 @@ func (c *Collector) collectPeers(m emitter, top *window.TopPeers, names *network
 	for _, r := range []struct {
 		of      string
 		desc    *prometheus.Desc
-		ranking *window.PeersRanking
+		ranking *pairs.Top
 	}{
 		{"source_distinct_destinations", m.distinctDestinations, &top.Sources},
 		{"destination_distinct_sources", m.distinctSources, &top.Destinations},
@@ -31,7 +32,7 @@ func (c *Collector) collectPeers(m emitter, top *window.TopPeers, names *network
 // peersByLabel returns the number of peers of each address, or that of the one with the
 // most in each network: peers of several addresses don't add up, and it takes one
 // scanner, or one victim, to raise an alarm.
-func peersByLabel(r *window.PeersRanking, names *networks.Table) map[string]float64 {
+func peersByLabel(r *pairs.Top, names *networks.Table) map[string]float64 {
 	most := make(map[string]float64, len(r.Entries))
 	for _, e := range r.Entries {
 		address := netip.AddrFrom16(e.Address).Unmap()

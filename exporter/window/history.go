@@ -100,6 +100,7 @@ func (h *History) Encode(e *epoch.Epoch) (Message, error) {
 			flows, room = 1, 1
 		}
 		h.sent = h.fitter.fold(h.trimmed, flows, room, &classifier)
+		h.sent.SamplePairs()
 		encoded, err := epoch.Encode(h.sent)
 		if err != nil {
 			return nil, fmt.Errorf("encode epoch %d: %w", e.Sequence, err)

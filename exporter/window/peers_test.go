@@ -94,7 +94,7 @@ func exactPeers(records []fold.Record, d flow.Dimension) map[[16]byte]int {
 }
 
 // wantFirst asserts who has the most peers, and how many within a fraction.
-func wantFirst(t *testing.T, what string, r *PeersRanking, who [16]byte, peers int, tolerance float64) {
+func wantFirst(t *testing.T, what string, r *pairs.Top, who [16]byte, peers int, tolerance float64) {
 	t.Helper()
 	if len(r.Entries) == 0 || r.Entries[0].Address != who {
 		t.Errorf("%s: %x isn't first of %x", what, who, r.Entries)
@@ -204,7 +204,7 @@ func TestPeersDontChurn(t *testing.T) {
 	for epoch := range 480 {
 		h.see(append(ordinary(r, 5000), scan(address(10, 1), 1000)...)...)
 		top := h.peers.Top()
-		for _, ranking := range []*PeersRanking{&top.Sources, &top.Destinations} {
+		for _, ranking := range []*pairs.Top{&top.Sources, &top.Destinations} {
 			if len(ranking.Entries) > 20 {
 				t.Fatalf("%d entries", len(ranking.Entries))
 			}
@@ -220,39 +220,6 @@ func TestPeersDontChurn(t *testing.T) {
 	t.Logf("%d changes; %v", changed, top.SampleRatio)
 	if changed > 16 {
 		t.Errorf("%d of 40 entries changed in 160 s", changed)
-	}
-}
-
-// Two addresses of which one has hardly more peers keep their places, until it has
-// clearly more.
-func TestPeersYieldToMore(t *testing.T) {
-	spread := func(a byte, n int32) pairs.Spread { return pairs.Spread{Address: [16]byte{a}, Sampled: n} }
-	r := peersRanking{k: 1, entries: map[[16]byte]*peersEntry{}}
-	for _, step := range []struct {
-		at   time.Duration
-		all  []pairs.Spread
-		want byte
-	}{
-		{0, []pairs.Spread{spread(1, 100)}, 1},
-		{time.Second, []pairs.Spread{spread(1, 100), spread(2, 300)}, 1},     // just came
-		{2 * time.Second, []pairs.Spread{spread(1, 100), spread(2, 500)}, 2}, // something happened
-		{time.Hour, []pairs.Spread{spread(1, 600), spread(2, 500)}, 2},
-		{2 * time.Hour, []pairs.Spread{spread(1, 700), spread(2, 500)}, 1},
-		{3 * time.Hour, []pairs.Spread{spread(1, 3), spread(2, 5)}, 1}, // chance
-		{4 * time.Hour, []pairs.Spread{spread(2, 1)}, 2},               // the other has none any more
-		{5 * time.Hour, []pairs.Spread{{Address: [16]byte{3}, Sampled: 7, Level: 9}, {Address: [16]byte{2}, Sampled: 3, Level: 9}}, 0},
-	} {
-		got := r.rank(slices.Values(step.all), step.at)
-		var first byte
-		if len(got.Entries) > 0 {
-			first = got.Entries[0].Address[0]
-		}
-		if first != step.want {
-			t.Errorf("at %v: %d is first, want %d", step.at, first, step.want)
-		}
-	}
-	if r.told.Admissions != 4 || r.told.Evictions != 4 {
-		t.Errorf("%d admissions, %d evictions, want 4 each", r.told.Admissions, r.told.Evictions)
 	}
 }
 

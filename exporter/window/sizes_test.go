@@ -111,6 +111,7 @@ func sizedEpoch(l *fold.Ledger, sequence uint64, records []fold.Record) *epoch.E
 	e := testEpoch(sequence)
 	b := l.Close(0)
 	e.Devices, e.Flows, e.Ladders, e.Sketches = []epoch.Device{device}, b.Flows, b.Ladders, b.Sketches
+	e.Pairs = b.Pairs
 	return e
 }
 

@@ -96,7 +96,7 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 	if length := e.End.Sub(e.Start); length > maxLength {
 		return nil, invalid("epoch %d is %v long, at most %v are read", e.Sequence, length, maxLength)
 	}
-	decoders := []func(*epochpb.Epoch) error{e.decodeDevices, e.decodeFlows, e.decodeLadders, e.decodeSketches, e.decodeNetworks}
+	decoders := []func(*epochpb.Epoch) error{e.decodeDevices, e.decodeFlows, e.decodeLadders, e.decodeSketches, e.decodeNetworks, e.decodePairs}
 	for _, decode := range decoders {
 		if err := decode(message); err != nil {
 			return nil, err

@@ -41,8 +41,11 @@ type Epoch struct {
 	// valid as long as that says; nil if there is none.
 	FoldedFlows *FoldedFlows
 	// Pairs is a sample of who talked to whom, folded flows included; nil if there is
-	// none. It stays at the host: it isn't on the wire.
+	// none. It isn't sent: what is small enough of it is SampledPairs.
 	Pairs *pairs.Sample
+	// SampledPairs is such a sample under the key of the sketches, without which it
+	// isn't sent; nil if there is none.
+	SampledPairs *pairs.Thinned
 }
 
 // FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of

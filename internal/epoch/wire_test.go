@@ -17,6 +17,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch/epochpb"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 func address(s string) [16]byte { return netip.MustParseAddr(s).As16() }
@@ -60,6 +61,15 @@ func example() *Epoch {
 		LocalNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
 		Doubtful:      Count{3, 120},
 		Hidden:        Count{4, 70},
+		SampledPairs: &pairs.Thinned{
+			Level: 3,
+			Pairs: []pairs.Pair{
+				{Source: address("10.0.0.4"), Destination: address("10.0.0.3"), Level: 5}, // of a flow
+				{Source: address("10.0.0.9"), Destination: address("10.0.0.3"), Level: 3},
+				{Source: address("10.0.0.9"), Destination: address("fd00::3"), Level: 64},
+			},
+			Crowded: []pairs.Crowded{{Dimension: flow.Destination, Address: address("10.0.0.3"), Level: 9}, {Dimension: flow.Source, Address: address("fd00::3"), Level: 4}},
+		},
 	}
 }
 
@@ -186,6 +196,16 @@ func TestDecodeRefuses(t *testing.T) {
 		"more high":        {func(b *epochpb.Batch) { s := b.Epochs[0].Sketches[2]; s.High = append(s.High, 20) }, "high registers"},
 		"many sketches":    {func(b *epochpb.Batch) { b.Epochs[0].Sketches = make([]*epochpb.Sketch, 17) }, "17 sketches"},
 		"many epochs":      {func(b *epochpb.Batch) { b.Epochs = make([]*epochpb.Epoch, 129) }, "129 epochs"},
+		"pair columns":     {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Sources = b.Epochs[0].Pairs.Sources[1:] }, "pair columns"},
+		"pair levels":      {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Levels[1] = 65 }, "a pair of level 65"},
+		"pairs of flows":   {func(b *epochpb.Batch) { b.Epochs[0].Pairs.FlowLevels = []byte{1} }, "pair columns"},
+		"levels of flows":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.FlowLevels[0] = 66 }, "a pair of level 65"},
+		"more IPv4 pairs":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Ipv4 = 1 << 31 }, "pair columns"},
+		"level of pairs":   {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Level = 65 }, "pair columns"},
+		"crowded address":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded[0].Address = nil }, "crowded address of 0 bytes"},
+		"crowded of what":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded[0].Dimension = 2 }, "dimension 2"},
+		"crowded level":    {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded[0].Level = 1 << 20 }, "crowded address"},
+		"many crowded":     {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded = make([]*epochpb.Crowded, 17) }, "17 crowded"},
 		"network":          {func(b *epochpb.Batch) { b.Epochs[0].LocalNetworks[0] = []byte{1, 2, 3} }, "local network"},
 		"network's length": {func(b *epochpb.Batch) { b.Epochs[0].LocalNetworks[0][4] = 33 }, "local network"},
 	}

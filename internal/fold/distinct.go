@@ -19,7 +19,7 @@ type distinct struct {
 	pairs                               *pairs.Sample
 }
 
-// newDistinct returns an empty one. The seed isn't to leave the process.
+// newDistinct returns an empty one.
 func newDistinct(key siphash.Key, seed pairs.Seed) distinct {
 	return distinct{key, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}, pairs.NewSample(seed)}
 }

@@ -71,7 +71,7 @@ func NewLedger(c LedgerConfig) *Ledger {
 	}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
 	work, seed := &workspace{}, flow.NewHashSeed()
-	pairSeed := pairs.NewSeed()
+	pairSeed := pairs.SeedOf(c.Key)
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),

@@ -15,11 +15,11 @@
 // relative standard error below sqrt(2^level/n): of one over the root of what was
 // sampled of the address. At level 0 it is exact.
 //
-// The hash mixes keyed hashes of both addresses with a seed of the process, so that
-// nobody outside can craft pairs that are sampled or aren't, even if the key is
-// public. Samples with the same seed merge: the union, less the pairs below the
-// higher of both levels, is the sample of the union. A Window does so with samples
-// of consecutive epochs.
+// The hash mixes keyed hashes of both addresses with a seed of the key, so that nobody
+// who doesn't have it can craft pairs that are sampled or aren't; whoever has a public
+// one can, where the level isn't 0. Samples with the same seed merge: the union, less
+// the pairs below the higher of both levels, is the sample of the union. A Window does
+// so with samples of consecutive epochs, and of the hosts of a fleet.
 package pairs
 
 import (
