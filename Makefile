@@ -81,6 +81,12 @@ bench-fold: root go ## What user space costs, from the ring buffer to the last w
 	@go test -run '^$$' -bench '^BenchmarkFold$$' -benchtime 30x ./exporter/capture
 	@go test -run '^$$' -bench '^BenchmarkEpoch$$' -benchtime 10x ./internal/fold
 
+.PHONY: bench-aggregator
+bench-aggregator: go ## What the aggregator costs, with up to 1,000 simulated exporters; writes docs/benchmarks
+	@$(GOBUILD) -o bin/tma-aggregator ./aggregator
+	@go build -o bin/bench-aggregator ./benchmark/aggregator
+	@bin/bench-aggregator --json=bin/bench-aggregator.json --docs=docs/benchmarks
+
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$unformatted" || \

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/traffic-monitor-agent/tma/benchmark/machine"
 )
 
 func main() {
@@ -53,7 +55,7 @@ func compare(s settings, also map[string]string, alone bool, only *regexp.Regexp
 		return err
 	}
 	defer b.close()
-	r := report{Machine: thisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
+	r := report{Machine: machine.This(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
 	rows := slices.DeleteFunc(workloads(), func(w workload) bool { return !only.MatchString(w.Name) })
 	err = b.run(s, rows, columns, func(samples []sample) {
 		r.Samples = append(r.Samples, samples...)
