@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Bounds on one answer. An exporter sends at most 128 KiB a second and 64 epochs
@@ -45,16 +43,8 @@ func readMessage(body io.Reader, encoding string) ([]byte, error) {
 	return nil, fmt.Errorf("content encoding %.20q, zstd or none was asked for", encoding)
 }
 
-// readZstd decompresses as a stream, so that memory grows with what really
-// comes out and never with what a header promises.
 func readZstd(body io.Reader) ([]byte, error) {
-	decoder, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(MaxMessage))
-	if err != nil {
-		return nil, err
-	}
-	defer decoder.Close()
-	message, err := io.ReadAll(io.LimitReader(decoder, MaxMessage+1))
+	message, err := readFrames(body, MaxMessage+1)
 	if err == nil && len(message) > MaxMessage {
 		err = fmt.Errorf("%w: more than %d bytes when decompressed", ErrTooLarge, MaxMessage)
 	}
