@@ -123,11 +123,11 @@ func newExporter(host, hosts int) (*exporter, error) {
 	x, t := &exporter{phase: time.Duration(host) * epochLength / time.Duration(hosts)}, traffic{hosts}
 	var err error
 	empty := &epoch.Epoch{Host: hostAddress(host).String(), Start: time.Unix(0, 0), End: time.Unix(0, 0), LocalNetworks: localNetworks(host)}
-	if x.first, err = newMessage(empty, hosts); err != nil {
+	if x.first, err = newMessage(empty); err != nil {
 		return nil, err
 	}
 	for i := range x.messages {
-		if x.messages[i], err = newMessage(t.epoch(host, uint64(i+1)), hosts); err != nil {
+		if x.messages[i], err = newMessage(t.epoch(host, uint64(i+1))); err != nil {
 			return nil, err
 		}
 	}

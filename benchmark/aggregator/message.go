@@ -22,8 +22,8 @@ const sequenceField, startField, endField = 3, 4, 5
 // minFrame is that of package window: larger parts are compressed on their own.
 const minFrame = 512
 
-func newMessage(e *epoch.Epoch, hosts int) (message, error) {
-	m := message{bytes: counted(e, hosts)}
+func newMessage(e *epoch.Epoch) (message, error) {
+	m := message{bytes: counted(e)}
 	encoded, err := epoch.Encode(e)
 	if err != nil {
 		return m, err
@@ -52,8 +52,8 @@ func newCompressor() *zstd.Encoder {
 	return encoder
 }
 
-// append adds the epoch of a number to an answer, compressed. head is the frame that
-// precedes it, start and end are in ns since 1970.
+// append adds the epoch of a number to an answer, compressed. start and end are in ns
+// since 1970.
 func (m *message) append(answer []byte, sequence uint64, start, end int64) []byte {
 	var fields []byte
 	for _, field := range []struct {

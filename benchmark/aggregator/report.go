@@ -127,7 +127,7 @@ How late an epoch is: from its end until the aggregator asks for the next one, h
 ![Cores and memory by number of exporters](aggregator.svg)
 {{end}}`))
 
-// Rows, Flows, for the template.
+// write writes the page.
 func (r *report) write(w io.Writer) error {
 	return document.Execute(w, struct {
 		*report

@@ -94,8 +94,7 @@ func random(client, peer, n int, second uint64) *rand.Rand {
 
 // between is the connection of a number between two hosts of the fleet.
 func (t *traffic) between(client, server, n int, second uint64) connection {
-	from, to := hostAddress(client), hostAddress(server)
-	return newConnection(from, to, client, server, n, second)
+	return newConnection(hostAddress(client), hostAddress(server), client, server, n, second)
 }
 
 // toOutside is one with the world. The number of the peer is beyond those of hosts.
@@ -117,7 +116,8 @@ func newConnection(from, to netip.Addr, client, peer, n int, second uint64) conn
 	if n%persistent == 0 {
 		identity = 0
 	}
-	port := uint16(32768 + random(client, peer, n, identity).IntN(28000))
+	// No two connections of a client have the same port.
+	port := uint16(32768 + 100*n + random(client, peer, n, identity).IntN(100))
 	services := [...]uint16{443, 443, 443, 80, 53, 5432, 6379, 9092}
 	c := connection{key: flow.Key{
 		Source: from.As16(), Destination: to.As16(),
@@ -178,17 +178,18 @@ func sketches(flows []epoch.Flow) []epoch.Sketch {
 
 // counted are the bytes of an epoch that its host has to count: those that another
 // host of the fleet sent are that one's.
-func counted(e *epoch.Epoch, hosts int) (bytes uint64) {
+func counted(e *epoch.Epoch) (bytes uint64) {
 	for i := range e.Flows {
 		f := &e.Flows[i]
-		if f.Direction == flow.Egress || !inFleet(f.Source, hosts) {
+		if f.Direction == flow.Egress || !inFleet(f.Source) {
 			bytes += f.Bytes
 		}
 	}
 	return bytes
 }
 
-func inFleet(address [16]byte, hosts int) bool {
+// inFleet says whether an address is a host's. Over IPv6 hosts only talk to the world.
+func inFleet(address [16]byte) bool {
 	a := netip.AddrFrom16(address).Unmap()
-	return a.Is4() && a.As4()[0] == 10 && hosts > 1
+	return a.Is4() && a.As4()[0] == 10
 }
