@@ -14,6 +14,8 @@ GOBUILD     = CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler prometheus
 
 DURATION ?=
+# More flags for bench-aggregator, such as --duration=10s; `bin/bench-aggregator --help` lists them.
+BENCH_FLAGS ?=
 
 .PHONY: help
 help: ## This list
@@ -84,8 +86,8 @@ bench-fold: root go ## What user space costs, from the ring buffer to the last w
 .PHONY: bench-aggregator
 bench-aggregator: go ## What the aggregator costs, with up to 1,000 simulated exporters; writes docs/benchmarks
 	@$(GOBUILD) -o bin/tma-aggregator ./aggregator
-	@go build -o bin/bench-aggregator ./benchmark/aggregator
-	@bin/bench-aggregator --json=bin/bench-aggregator.json --docs=docs/benchmarks
+	@$(GOBUILD) -o bin/bench-aggregator ./benchmark/aggregator
+	@bin/bench-aggregator --json=bin/bench-aggregator.json --docs=docs/benchmarks $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis

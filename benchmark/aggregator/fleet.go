@@ -64,6 +64,14 @@ type summary struct {
 	TooLate    uint64    `json:"too_late"` // by more than a second
 }
 
+// Quantile returns one of Late, if any epoch was read.
+func (s *summary) Quantile(i int) float64 {
+	if i < len(s.Late) {
+		return s.Late[i]
+	}
+	return 0
+}
+
 // ready is what the process says when it listens.
 type ready struct {
 	Targets []string  `json:"targets"`

@@ -7,10 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"slices"
 	"text/template"
 	"time"
+
+	"github.com/prometheus/common/version"
 
 	"github.com/traffic-monitor-agent/tma/benchmark/machine"
 )
@@ -32,17 +33,10 @@ type report struct {
 func newReport(s settings) report {
 	r := report{
 		Time: time.Now().UTC().Truncate(time.Second), Machine: machine.This(), Go: runtime.Version(),
-		Revision: "unknown", Settings: s,
+		Revision: version.Version, Settings: s,
 	}
 	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
 		fmt.Sscan(string(load), &r.Load) //nolint:errcheck // it stays empty
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, setting := range info.Settings {
-			if setting.Key == "vcs.revision" {
-				r.Revision = setting.Value[:min(12, len(setting.Value))]
-			}
-		}
 	}
 	return r
 }
@@ -118,9 +112,9 @@ Records are flows. A core's second is one of CPU time, the garbage collector's i
 
 A live ` + "`tma-aggregator`" + ` with nothing but targets in its configuration reads simulated exporters over HTTP on the loopback. Each sends an epoch a second, with four distinct counts and {{.Flows}} flows whose sizes are Zipf's, three fifths of them from or to other hosts of the fleet. {{.Settings.Live.Duration}} after {{.Settings.Live.Warmup}} to warm up; ` + "`/metrics`" + ` is scraped every {{.Settings.Live.Scrape}}.
 
-| exporters | cores | MiB | late, median ms | late, p99 ms | latest, ms | too late or unread | scrape, ms at most | simulated exporters, cores | bytes counted |
-|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|
-{{range .Live}}| {{.Exporters}} | {{printf "%.3f" .Cores}} | {{printf "%.0f" .MiB}} | {{ms (index .Fleet.Late 0)}} | {{ms (index .Fleet.Late 1)}} | {{ms .Fleet.Latest}} | {{.Fleet.TooLate}}, {{.Fleet.Unread}} | {{ms .ScrapeMax}} | {{printf "%.3f" .FleetCore}} | {{.Conserved}} |
+| exporters | cores | MiB | late, median ms | late, p99 ms | latest, ms | too late, unread | scrape, ms at most | scrapes failed | simulated exporters, cores | bytes counted |
+|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|
+{{range .Live}}| {{.Exporters}} | {{printf "%.3f" .Cores}} | {{printf "%.0f" .MiB}} | {{ms (.Fleet.Quantile 0)}} | {{ms (.Fleet.Quantile 1)}} | {{ms .Fleet.Latest}} | {{.Fleet.TooLate}}, {{.Fleet.Unread}} | {{ms .ScrapeMax}} | {{.Failed}} | {{printf "%.3f" .FleetCore}} | {{.Conserved}} |
 {{end}}
 How late an epoch is: from its end until the aggregator asks for the next one, having merged it. Bytes counted: whether the aggregator's counter is what the exporters sent, each packet once, to the byte.
 
@@ -138,7 +132,10 @@ func (r *report) write(w io.Writer) error {
 
 // Conserved says whether all that was sent is counted, each packet once.
 func (l *live) Conserved() string {
-	if l.Counted == l.Fleet.Bytes {
+	switch {
+	case l.Failed > 0:
+		return "unknown"
+	case l.Counted == l.Fleet.Bytes:
 		return "exactly"
 	}
 	return fmt.Sprintf("%+.4f %%", 100*(float64(l.Counted)/float64(l.Fleet.Bytes)-1))

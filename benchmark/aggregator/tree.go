@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -88,6 +89,9 @@ func runHour(s hourSettings) (h hour, err error) {
 			return h, fmt.Errorf("GET %s: %s", request.URL, answer.Body)
 		}
 		h.Bytes = answer.Body.Len()
+		if err := f.check(answer.Body.Bytes(), now.Add(-s.Length)); err != nil {
+			return h, err
+		}
 	}
 	return h, nil
 }
@@ -97,6 +101,36 @@ type feed struct {
 	to       *store.Store
 	epochs   [distinctEpochs][]*epoch.Epoch
 	sequence uint64
+	sent     []sending
+}
+
+// sending is what all hosts together sent until a time, each packet once.
+type sending struct {
+	until time.Time
+	bytes uint64
+}
+
+// check fails if an answer isn't about all that was sent since a time, give or take a
+// bucket at its edge.
+func (f *feed) check(answer []byte, since time.Time) error {
+	var about struct {
+		Total struct {
+			Bytes uint64 `json:"bytes"`
+		} `json:"total"`
+	}
+	if err := json.Unmarshal(answer, &about); err != nil {
+		return err
+	}
+	want := uint64(0)
+	for _, s := range f.sent {
+		if s.until.After(since) {
+			want += s.bytes
+		}
+	}
+	if share := float64(about.Total.Bytes) / float64(want); share < 0.97 || share > 1.03 {
+		return fmt.Errorf("an answer is about %d bytes, sent were %d", about.Total.Bytes, want)
+	}
+	return nil
 }
 
 func newFeed(to *store.Store, exporters int) *feed {
@@ -115,8 +149,10 @@ func newFeed(to *store.Store, exporters int) *feed {
 // append appends one epoch of each host, that ends now.
 func (f *feed) append(now time.Time, length time.Duration) error {
 	f.sequence++
+	f.sent = append(f.sent, sending{now, 0})
 	for _, e := range f.epochs[f.sequence%distinctEpochs] {
 		sent := *e
+		f.sent[len(f.sent)-1].bytes += counted(e)
 		sent.Sequence, sent.Start, sent.End = f.sequence, now.Add(-length), now
 		if err := f.to.Append(e.Host, &sent); err != nil {
 			return err
