@@ -15,6 +15,8 @@ GOBUILD     = CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler prometheus systemd
 
 DURATION ?=
+# More flags for bench-aggregator, such as --duration=10s; `bin/bench-aggregator --help` lists them.
+BENCH_FLAGS ?=
 
 .PHONY: help
 help: ## This list
@@ -106,6 +108,11 @@ bench-footprint: root go ## What the whole exporter takes of processor and memor
 	@$(GOBUILD) -o bin/tma-exporter ./exporter
 	@$(GOBUILD) -o bin/bench-footprint ./benchmark/footprint
 	@bin/bench-footprint --json=bin/bench-footprint.json
+.PHONY: bench-aggregator
+bench-aggregator: go ## What the aggregator costs, with up to 1,000 simulated exporters; writes docs/benchmarks
+	@$(GOBUILD) -o bin/tma-aggregator ./aggregator
+	@$(GOBUILD) -o bin/bench-aggregator ./benchmark/aggregator
+	@bin/bench-aggregator --json=bin/bench-aggregator.json --docs=docs/benchmarks $(BENCH_FLAGS)
 
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis

@@ -17,6 +17,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/traffic-monitor-agent/tma/benchmark/load"
+	"github.com/traffic-monitor-agent/tma/benchmark/machine"
 )
 
 func main() {
@@ -55,7 +56,7 @@ func compare(s settings, also map[string]string, alone bool, only *regexp.Regexp
 		return err
 	}
 	defer b.close()
-	r := report{Machine: load.ThisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
+	r := report{Machine: machine.This(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
 	rows := slices.DeleteFunc(load.Workloads(), func(w load.Workload) bool { return !only.MatchString(w.Name) })
 	err = b.run(s, rows, columns, func(samples []sample) {
 		r.Samples = append(r.Samples, samples...)

@@ -10,14 +10,15 @@ import (
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/benchmark/load"
+	"github.com/traffic-monitor-agent/tma/benchmark/machine"
 )
 
 // report is what a run leaves behind.
 type report struct {
-	Time     time.Time    `json:"time"`
-	Machine  load.Machine `json:"machine"`
-	Settings settings     `json:"settings"`
-	Samples  []sample     `json:"samples"`
+	Time     time.Time       `json:"time"`
+	Machine  machine.Machine `json:"machine"`
+	Settings settings        `json:"settings"`
+	Samples  []sample        `json:"samples"`
 }
 
 // bar is what this program has to reach in a row.

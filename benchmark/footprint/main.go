@@ -16,6 +16,7 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 
 	"github.com/traffic-monitor-agent/tma/benchmark/load"
+	"github.com/traffic-monitor-agent/tma/benchmark/machine"
 )
 
 func main() {
@@ -44,7 +45,7 @@ func compare(s settings, rows []row, output string) error {
 		return err
 	}
 	defer w.Close()
-	r := report{Machine: load.ThisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
+	r := report{Machine: machine.This(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
 	for repeat := range s.Repeats {
 		for _, row := range rows {
 			m, err := measure(w, s, row)

@@ -9,7 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/traffic-monitor-agent/tma/benchmark/load"
+	"github.com/traffic-monitor-agent/tma/benchmark/machine"
 )
 
 // What every row has to reach.
@@ -21,10 +21,10 @@ const (
 
 // report is what a run leaves behind.
 type report struct {
-	Time         time.Time     `json:"time"`
-	Machine      load.Machine  `json:"machine"`
-	Settings     settings      `json:"settings"`
-	Measurements []measurement `json:"measurements"`
+	Time         time.Time       `json:"time"`
+	Machine      machine.Machine `json:"machine"`
+	Settings     settings        `json:"settings"`
+	Measurements []measurement   `json:"measurements"`
 }
 
 // of returns one figure of all measurements of a row, in order.

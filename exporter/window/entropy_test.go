@@ -10,6 +10,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
+	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
 // entropies is what takes epochs.
@@ -120,8 +121,8 @@ func heavier(r *rand.Rand, records []fold.Record) []fold.Record {
 
 // Real floods have the entropies that their packets have.
 func TestEntropyOfFloods(t *testing.T) {
-	for name := range floods {
-		records := readFlood(t, name)
+	for _, flood := range testutil.Floods {
+		name, records := flood.Name, readFlood(t, flood)
 		y := newEntropies(t, len(records)/10)
 		y.see(records)
 		for of, d := range dimensionOf {

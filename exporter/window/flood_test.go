@@ -1,103 +1,30 @@
 package window
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
-
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
+	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
-// floods are captures of attacks that others made, beside the repository (which
-// holds for worktrees too), with the packets that an independent reader counts.
-var floods = map[string]int{
-	"pkt.TCP.synflood.spoofed.pcap":   37_841,
-	"amp.UDP.bacnet.IOT.37810.pcapng": 9_617,
-}
-
-// readFlood returns a record for each IPv4 packet of a capture.
-func readFlood(t *testing.T, name string) []fold.Record {
+// readFlood returns a record for each packet of a capture.
+func readFlood(t *testing.T, c testutil.Capture) []fold.Record {
 	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", "data", name)
-	file, err := os.Open(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && os.Getenv("CI") != "true":
-		t.Skipf("needs the capture %s", path)
-	case err != nil:
-		t.Fatal(err)
-	}
-	defer file.Close()
-	source := openFlood(t, file)
-	var records []fold.Record
-	for {
-		frame, _, err := source.ReadPacketData()
-		if errors.Is(err, io.EOF) {
-			return records
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		records = append(records, recordOf(t, frame))
-	}
-}
-
-// openFlood goes by the file's first bytes: one that is named pcapng isn't.
-func openFlood(t *testing.T, file io.Reader) gopacket.PacketDataSource {
-	t.Helper()
-	buffered := bufio.NewReader(file)
-	magic, err := buffered.Peek(4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var source gopacket.PacketDataSource
-	if bytes.Equal(magic, []byte{0x0a, 0x0d, 0x0d, 0x0a}) {
-		source, err = pcapgo.NewNgReader(buffered, pcapgo.DefaultNgReaderOptions)
-	} else {
-		source, err = pcapgo.NewReader(buffered)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return source
-}
-
-// recordOf is what the kernel program would hand over of a packet. The floods
-// consist of UDP, its fragments, and TCP over IPv4.
-func recordOf(t *testing.T, frame []byte) fold.Record {
-	t.Helper()
-	packet := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
-	ip, ok := packet.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
-	if !ok {
-		t.Fatalf("not an IPv4 packet: %v", packet)
-	}
-	r := fold.Record{Point: 2, Count: epoch.Count{Packets: 1, Bytes: uint64(ip.Length)}}
-	r.Protocol = uint8(ip.Protocol)
-	r.Source, r.Destination = netip.AddrFrom4([4]byte(ip.SrcIP.To4())).As16(), netip.AddrFrom4([4]byte(ip.DstIP.To4())).As16()
-	switch transport := packet.TransportLayer().(type) {
-	case *layers.TCP:
-		r.SourcePort, r.DestinationPort = uint16(transport.SrcPort), uint16(transport.DstPort)
-	case *layers.UDP:
-		r.SourcePort, r.DestinationPort = uint16(transport.SrcPort), uint16(transport.DstPort)
-	}
 	seed := hashSeed{1, 2, 3, 4, 5}
-	r.Hash = hashFlow(r.Key, &seed)
-	return r
+	var records []fold.Record
+	for _, p := range c.ReadPackets(t) {
+		r := fold.Record{Key: p.Key, Point: 2, Count: epoch.Count{Packets: 1, Bytes: p.Bytes}}
+		r.Hash = hashFlow(r.Key, &seed)
+		records = append(records, r)
+	}
+	return records
 }
 
 // exported is the epoch of these records as an aggregator gets it, from an exporter
@@ -184,11 +111,8 @@ func exportedBytes(e *epoch.Epoch, d flow.Dimension) map[netip.Prefix]uint64 {
 // With room for a tenth of a flood's flows, the heavy prefixes that an exporter
 // sends are those of the flood, and the truth is in their intervals.
 func TestHeavyPrefixesOfFloods(t *testing.T) {
-	for name, packets := range floods {
-		records := readFlood(t, name)
-		if len(records) != packets {
-			t.Fatalf("%s has %d packets, want %d", name, len(records), packets)
-		}
+	for _, flood := range testutil.Floods {
+		records := readFlood(t, flood)
 		shuffled := slices.Clone(records)
 		rand.New(rand.NewPCG(3, 3)).Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		for order, records := range map[string][]fold.Record{"in order": records, "shuffled": shuffled} {
@@ -196,7 +120,7 @@ func TestHeavyPrefixesOfFloods(t *testing.T) {
 			for _, d := range flow.Dimensions {
 				exact, got := exactBytes(records, d), exportedBytes(e, d)
 				for phi, want := range map[float64]float64{0.05: 0.99, 0.01: 0.99, 0.003: 0.95} {
-					what := fmt.Sprintf("%s, %s, %s, phi %v", name, order, d, phi)
+					what := fmt.Sprintf("%s, %s, %s, phi %v", flood.Name, order, d, phi)
 					compareHeavy(t, what, heavyPrefixes(exact, phi), heavyPrefixes(got, phi), want)
 				}
 				checkIntervals(t, e, exact, d)

@@ -12,6 +12,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
+	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
 // host is a ledger with room for so many flows and what is told of its peers.
@@ -108,8 +109,8 @@ func wantFirst(t *testing.T, what string, r *pairs.Top, who [16]byte, peers int,
 // The victim of real floods is named with as many sources as there were, with room
 // for one flow in ten, in any order.
 func TestVictimsOfFloods(t *testing.T) {
-	for name := range floods {
-		records := readFlood(t, name)
+	for _, flood := range testutil.Floods {
+		name, records := flood.Name, readFlood(t, flood)
 		shuffled := slices.Clone(records)
 		rand.New(rand.NewPCG(3, 3)).Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
 		for order, records := range map[string][]fold.Record{"in order": records, "shuffled": shuffled} {

@@ -9,6 +9,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
+	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
 // connections are steady traffic in both directions: clients of several networks, a
@@ -120,8 +121,8 @@ var quarterFleet = []netip.Prefix{netip.MustParsePrefix("64.0.0.0/2"), netip.Mus
 // What goes out is as small as promised, whatever the traffic, and is more than just
 // small: it has flows and prefixes for all there is room for, and every byte.
 func TestMessagesAreSmall(t *testing.T) {
-	for name := range floods {
-		sizedTraffics[name] = sizedTraffic{len(readFlood(t, name)) / 10, floodSize, func(*rand.Rand) []fold.Record { return readFlood(t, name) }}
+	for _, c := range testutil.Floods {
+		sizedTraffics[c.Name] = sizedTraffic{c.Frames / 10, floodSize, func(*rand.Rand) []fold.Record { return readFlood(t, c) }}
 	}
 	for name, traffic := range sizedTraffics {
 		t.Run(name, func(t *testing.T) {

@@ -289,13 +289,12 @@ func (e *Epoch) decodeSketches(message *epochpb.Epoch) error {
 		if m.Precision != hll.Precision {
 			return invalid("a sketch of %s of precision %d, this program reads %d", m.Of, m.Precision, hll.Precision)
 		}
-		registers, err := decodeRegisters(m)
-		if err != nil {
+		sketch := Sketch{Of: m.Of, KeyFingerprint: m.KeyFingerprint, HLL: &hll.Sketch{}}
+		if err := decodeRegisters(m, sketch.HLL.Bytes()); err != nil {
 			return err
 		}
-		sketch := Sketch{Of: m.Of, KeyFingerprint: m.KeyFingerprint, HLL: &hll.Sketch{}}
-		if err := sketch.HLL.MergeBytes(registers[:]); err != nil {
-			return invalid("sketch of %s: %v", m.Of, err)
+		if !sketch.HLL.Valid() {
+			return invalid("a register of the sketch of %s is too great", m.Of)
 		}
 		e.Sketches = append(e.Sketches, sketch)
 	}

@@ -58,44 +58,44 @@ func encodeNibbles(to *epochpb.Sketch, registers []byte) {
 	}
 }
 
-func decodeRegisters(m *epochpb.Sketch) (*[hll.Registers]byte, error) {
+// decodeRegisters writes registers that are all 0.
+func decodeRegisters(m *epochpb.Sketch, registers []byte) error {
 	if len(m.Nibbles) != 0 {
-		return decodeNibbles(m)
+		return decodeNibbles(m, registers)
 	}
-	var registers [hll.Registers]byte
 	if len(m.IndexDeltas) != len(m.Values) {
-		return nil, invalid("sketch columns of %s of different lengths", m.Of)
+		return invalid("sketch columns of %s of different lengths", m.Of)
 	}
 	index := uint64(0)
 	for i, delta := range m.IndexDeltas {
 		index += uint64(delta)
 		if index >= hll.Registers || (i > 0 && delta == 0) {
-			return nil, invalid("register %d of the sketch of %s", index, m.Of)
+			return invalid("register %d of the sketch of %s", index, m.Of)
 		}
 		registers[index] = m.Values[i]
 	}
-	return &registers, nil
+	return nil
 }
 
-func decodeNibbles(m *epochpb.Sketch) (*[hll.Registers]byte, error) {
-	var registers [hll.Registers]byte
+func decodeNibbles(m *epochpb.Sketch, registers []byte) error {
 	if len(m.Nibbles) != hll.Registers/2 || len(m.IndexDeltas) != 0 || m.Base > 0xff-escape {
-		return nil, invalid("%d registers of the sketch of %s from %d on", 2*len(m.Nibbles), m.Of, m.Base)
+		return invalid("%d registers of the sketch of %s from %d on", 2*len(m.Nibbles), m.Of, m.Base)
 	}
-	high := m.High
-	for i := range registers {
-		nibble := m.Nibbles[i/2] >> (i % 2 * 4) & 0xf
-		switch {
-		case nibble < escape:
-			registers[i] = uint8(m.Base) + nibble
-		case len(high) == 0:
-			return nil, invalid("high registers of the sketch of %s are missing", m.Of)
-		default:
-			registers[i], high = high[0], high[1:]
+	high, base := m.High, uint8(m.Base)
+	for i, nibbles := range m.Nibbles {
+		for j, nibble := range [2]uint8{nibbles & 0xf, nibbles >> 4} {
+			switch {
+			case nibble < escape:
+				registers[2*i+j] = base + nibble
+			case len(high) == 0:
+				return invalid("high registers of the sketch of %s are missing", m.Of)
+			default:
+				registers[2*i+j], high = high[0], high[1:]
+			}
 		}
 	}
 	if len(high) != 0 {
-		return nil, invalid("%d high registers of the sketch of %s too many", len(high), m.Of)
+		return invalid("%d high registers of the sketch of %s too many", len(high), m.Of)
 	}
-	return &registers, nil
+	return nil
 }

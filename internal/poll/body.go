@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"sync/atomic"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
 
@@ -102,16 +100,9 @@ func decompress(body []byte, encoding string) ([]byte, error) {
 	return nil, &Error{Encoding, fmt.Errorf("content encoding %.20q, zstd or none was asked for", encoding)}
 }
 
-// decompressZstd decompresses as a stream, so that memory grows with what really
-// comes out and never with what a header promises.
+// decompressZstd decompresses at most maxMessage bytes.
 func decompressZstd(body []byte) ([]byte, error) {
-	decoder, err := zstd.NewReader(bytes.NewReader(body), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxMessage))
-	if err != nil {
-		return nil, err
-	}
-	defer decoder.Close()
-	message, err := io.ReadAll(io.LimitReader(decoder, maxMessage+1))
+	message, err := readFrames(bytes.NewReader(body), maxMessage+1)
 	switch {
 	case len(message) > maxMessage:
 		return nil, &Error{TooLarge, fmt.Errorf("the answer is too large: more than %d bytes when decompressed", maxMessage)}

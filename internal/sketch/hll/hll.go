@@ -13,6 +13,7 @@
 package hll
 
 import (
+	"encoding/binary"
 	"errors"
 	"math"
 	"math/bits"
@@ -47,17 +48,42 @@ func (s *Sketch) Insert(hash uint64) {
 	s.registers[index] = uint8(register + more&^(more>>63))
 }
 
-// Merge makes s the sketch of the union of both.
+// Merge makes s the sketch of the union of both, which are valid. It takes eight
+// registers at a time: where a byte of a with its top bit set, less that of b, has
+// the top bit still, a is at least b.
 func (s *Sketch) Merge(other *Sketch) {
-	for i, r := range other.registers {
-		s.registers[i] = max(s.registers[i], r)
+	const tops = 0x8080808080808080
+	for i := 0; i < Registers; i += 8 {
+		b := binary.LittleEndian.Uint64(other.registers[i : i+8])
+		if b == 0 {
+			continue // most are, of few items
+		}
+		own := s.registers[i : i+8]
+		a := binary.LittleEndian.Uint64(own)
+		greater := (a | tops - b) & tops
+		greater |= greater - greater>>7 // all bits of the byte
+		binary.LittleEndian.PutUint64(own, a&greater|b&^greater)
 	}
+}
+
+// Valid says whether registers that were written through Bytes are such as Insert
+// makes. Eight at a time: a byte that is too great has its top bit set, or gets it by
+// adding what the greatest rank lacks to it.
+func (s *Sketch) Valid() bool {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	var above uint64
+	for i := 0; i < Registers; i += 8 {
+		w := binary.LittleEndian.Uint64(s.registers[i : i+8])
+		above |= w | (w&^tops + (0x7f-maxRank)*ones)
+	}
+	return above&tops == 0
 }
 
 // Reset empties the sketch.
 func (s *Sketch) Reset() { clear(s.registers[:]) }
 
-// Bytes returns the registers, one byte each. The slice is the sketch's own.
+// Bytes returns the registers, one byte each. The slice is the sketch's own: what is
+// written to it, such as what another host's Bytes returned, has to be Valid.
 func (s *Sketch) Bytes() []byte { return s.registers[:] }
 
 // ErrRegisters says that bytes aren't the registers of a sketch of this precision.
@@ -66,17 +92,11 @@ var ErrRegisters = errors.New("not the registers of a HyperLogLog of precision 1
 // MergeBytes merges registers as Bytes returned them on another host. On an
 // error s is unchanged.
 func (s *Sketch) MergeBytes(registers []byte) error {
-	if len(registers) != Registers {
+	var other Sketch
+	if copy(other.registers[:], registers) != len(registers) || len(registers) != Registers || !other.Valid() {
 		return ErrRegisters
 	}
-	for _, r := range registers {
-		if r > maxRank {
-			return ErrRegisters
-		}
-	}
-	for i, r := range registers {
-		s.registers[i] = max(s.registers[i], r)
-	}
+	s.Merge(&other)
 	return nil
 }
 

@@ -47,8 +47,10 @@ func TestMergeIsUnion(t *testing.T) {
 
 func TestMergeBytesRefusesOthers(t *testing.T) {
 	var s Sketch
-	if err := s.MergeBytes(make([]byte, 100)); err == nil {
-		t.Error("took 100 registers")
+	for _, n := range []int{100, Registers + 1} {
+		if err := s.MergeBytes(make([]byte, n)); err == nil {
+			t.Errorf("took %d registers", n)
+		}
 	}
 	bad := make([]byte, Registers)
 	bad[0], bad[Registers-1] = 1, maxRank+1
@@ -57,6 +59,47 @@ func TestMergeBytesRefusesOthers(t *testing.T) {
 	}
 	if s != (Sketch{}) {
 		t.Error("a refused merge changed the sketch")
+	}
+}
+
+// Each pair of values merges to the greater, whatever its neighbours are.
+func TestMergeTakesTheGreater(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 20 {
+		var a, b, want Sketch
+		for i := range want.registers {
+			a.registers[i], b.registers[i] = uint8(r.IntN(maxRank+1)), uint8(r.IntN(maxRank+1))
+			want.registers[i] = max(a.registers[i], b.registers[i])
+		}
+		if a.Merge(&b); a != want {
+			t.Fatal("a register isn't the greater of both")
+		}
+	}
+}
+
+func TestValid(t *testing.T) {
+	for value := range 256 {
+		for _, i := range []int{0, 1, 7, 8, Registers - 1} {
+			var s Sketch
+			s.Bytes()[i] = uint8(value)
+			if s.Valid() != (value <= maxRank) {
+				t.Errorf("register %d of %d: valid is %v", i, value, s.Valid())
+			}
+		}
+	}
+}
+
+func BenchmarkMerge(b *testing.B) {
+	r := rand.New(rand.NewPCG(7, 8))
+	var few, many, union Sketch
+	fill(&few, r, 1000)
+	fill(&many, r, 1_000_000)
+	for name, s := range map[string]*Sketch{"1000": &few, "1000000": &many} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				union.Merge(s)
+			}
+		})
 	}
 }
 

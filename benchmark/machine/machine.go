@@ -1,4 +1,5 @@
-package load
+// Package machine describes where a benchmark ran.
+package machine
 
 import (
 	"bufio"
@@ -18,12 +19,13 @@ type Machine struct {
 	JIT       string `json:"jit"` // net.core.bpf_jit_enable
 }
 
+// String is one line about kernel and processor.
 func (m Machine) String() string {
 	return fmt.Sprintf("Linux %s, %s, %d CPUs, JIT %s", m.Kernel, m.Processor, m.CPUs, m.JIT)
 }
 
-// ThisMachine describes the machine as far as it can be found out.
-func ThisMachine() Machine {
+// This describes the machine as far as it can be found out.
+func This() Machine {
 	m := Machine{CPUs: runtime.NumCPU(), JIT: "unknown", Processor: runtime.GOARCH}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
