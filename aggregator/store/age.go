@@ -27,6 +27,13 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // close decides for good who counted what in a bucket.
 func (s *Store) close(b *bucket) {
 	if !b.open {
@@ -36,6 +43,7 @@ func (s *Store) close(b *bucket) {
 	c.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
 	s.closed.add(c)
 	s.records -= b.records
+	s.keepBorders(b)
 	*b = bucket{start: b.start, width: b.width, content: c}
 }
 

@@ -2,7 +2,8 @@ package store
 
 import (
 	"net/netip"
-	"slices"
+
+	"github.com/gaissmai/bart"
 )
 
 // claims says which exporters' hosts own an address, by the networks that they
@@ -10,33 +11,26 @@ import (
 // network that each of them has.
 type claims struct {
 	addresses map[netip.Addr][]*exporter
-	networks  []claim // longest prefix first
-}
-
-type claim struct {
-	prefix    netip.Prefix
-	claimants []*exporter
+	networks  *bart.Table[[]*exporter] // the addresses among them
 }
 
 // newClaims collects the networks of all exporters.
 func newClaims(exporters []*exporter) *claims {
-	c := &claims{addresses: make(map[netip.Addr][]*exporter)}
-	networks := make(map[netip.Prefix][]*exporter)
+	c := &claims{addresses: make(map[netip.Addr][]*exporter), networks: new(bart.Table[[]*exporter])}
 	for _, x := range exporters {
 		for _, network := range x.networks {
-			switch {
-			case !identifies(network):
-			case network.IsSingleIP():
-				c.addresses[network.Addr()] = append(c.addresses[network.Addr()], x)
-			default:
-				networks[network.Masked()] = append(networks[network.Masked()], x)
+			if !identifies(network) {
+				continue
+			}
+			network = network.Masked()
+			claimants, _ := c.networks.Get(network)
+			claimants = append(claimants, x)
+			c.networks.Insert(network, claimants)
+			if network.IsSingleIP() {
+				c.addresses[network.Addr()] = claimants
 			}
 		}
 	}
-	for prefix, claimants := range networks {
-		c.networks = append(c.networks, claim{prefix, claimants})
-	}
-	slices.SortFunc(c.networks, func(a, b claim) int { return b.prefix.Bits() - a.prefix.Bits() })
 	return c
 }
 
@@ -48,30 +42,85 @@ func identifies(network netip.Prefix) bool {
 	return network.Bits() > 0 && !addr.IsLoopback() && !addr.IsUnspecified() && !addr.IsMulticast()
 }
 
-// owner looks for the hosts that own an address and cover the second that is
-// being resolved, by the longest claim that has such a host. claimed says that
-// there is one, mine that x is one of them.
-func (c *claims) owner(addr netip.Addr, x *exporter, covering []bool) (claimed, mine bool) {
-	if claimed, mine = among(c.addresses[addr], x, covering); claimed {
-		return claimed, mine
-	}
-	for i := range c.networks {
-		if !c.networks[i].prefix.Contains(addr) {
-			continue
-		}
-		if claimed, mine = among(c.networks[i].claimants, x, covering); claimed {
-			return claimed, mine
-		}
-	}
-	return false, false
+// ruling says who counts what x saw of a flow in a span of time, by the hosts that
+// own its ends.
+type ruling struct {
+	settled bool // hosts that own an end of the flow cover the whole span
+	mine    bool // x's is one of them
+	// Hosts whose claims go before that, and which cover a part of the span: they
+	// have counted that part.
+	owners []*exporter
 }
 
-func among(claimants []*exporter, x *exporter, covering []bool) (claimed, mine bool) {
-	for _, claimant := range claimants {
-		if covering[claimant.id] {
-			claimed = true
-			mine = mine || claimant == x
+// rule looks for the hosts that own an address, by the longest claim of one that
+// covers the span.
+func (c *claims) rule(to *ruling, address netip.Addr, x *exporter, s span) {
+	if to.among(c.addresses[address], x, s); to.settled {
+		return
+	}
+	for network, claimants := range c.networks.Supernets(netip.PrefixFrom(address, address.BitLen())) {
+		if network.IsSingleIP() {
+			continue
+		}
+		if to.among(claimants, x, s); to.settled {
+			return
 		}
 	}
-	return claimed, mine
+}
+
+// among settles the ruling if one of the claimants covers the span. What x saw
+// itself it covers.
+func (r *ruling) among(claimants []*exporter, x *exporter, s span) {
+	owners := len(r.owners)
+	for _, claimant := range claimants {
+		if claimant == x {
+			r.settled, r.mine = true, true
+			r.owners = r.owners[:owners] // each has its own of the address
+			return
+		}
+		switch claimant.coverage(s) {
+		case wholly:
+			r.settled = true
+		case partly:
+			r.owners = append(r.owners, claimant)
+		}
+	}
+}
+
+// claim is what is known of who owns the addresses of a prefix.
+type claim uint8
+
+const (
+	nobodys claim = iota // no host that covers any of the span
+	unclear
+	anothers // one that covers the whole span
+)
+
+// of says who owns a prefix that isn't x's own.
+func (c *claims) of(prefix netip.Prefix, x *exporter, s span) claim {
+	known := nobodys
+	for _, claimants := range c.networks.Supernets(prefix) {
+		switch strongest(claimants, x, s) {
+		case wholly:
+			return anothers
+		case partly:
+			known = unclear
+		}
+	}
+	for _, claimants := range c.networks.Subnets(prefix) {
+		if strongest(claimants, x, s) != none {
+			return unclear
+		}
+	}
+	return known
+}
+
+// strongest is the best coverage that a claimant other than x has.
+func strongest(claimants []*exporter, x *exporter, s span) (best coverage) {
+	for _, claimant := range claimants {
+		if claimant != x {
+			best = max(best, claimant.coverage(s))
+		}
+	}
+	return best
 }

@@ -24,7 +24,7 @@ type content struct {
 	// What may be traffic of its own, or may be counted already: it widens the
 	// intervals and counts nowhere.
 	remainder epoch.Count // exporters don't know its flows
-	uncertain epoch.Count // folded, and another host should have counted it
+	uncertain epoch.Count // another host should have counted it
 	hidden    uint64      // bytes among the duplicates of a host that forwards
 
 	doubtful uint64 // bytes of counted: may be there twice
@@ -57,13 +57,18 @@ func (c *content) addDoubts(e *epoch.Epoch) {
 	c.doubtful += e.Doubtful.Bytes
 }
 
-// addFlow counts a flow of an epoch that has so many bytes elsewhere.
-func (c *content) addFlow(x *exporter, f *epoch.Flow, elsewhere uint64) {
-	c.counted.Add(f.Count)
-	c.doubtful += f.Doubtful
-	c.flows = append(c.flows, counted{f.Key, x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
-	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: f.Count})
-	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: f.Count})
+// addFlow counts a host's share of a flow of an epoch that has so many bytes
+// elsewhere.
+func (c *content) addFlow(x *exporter, f *epoch.Flow, s share, elsewhere uint64) {
+	c.uncertain.Add(s.uncertain)
+	if s.Count == (epoch.Count{}) {
+		return
+	}
+	c.counted.Add(s.Count)
+	c.doubtful += s.doubtful
+	c.flows = append(c.flows, counted{f.Key, x.id, s.Count, s.doubtful, elsewhere - min(elsewhere, f.Error)})
+	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: s.Count})
+	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: s.Count})
 }
 
 // addFolded counts a ladder.

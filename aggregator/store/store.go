@@ -37,6 +37,7 @@ type Store struct {
 	transit   *transit
 	key       keyCheck
 	buckets   []*bucket // by start
+	borders   []held    // of closed buckets: see borders.go
 	records   int       // in open buckets
 	swept     int64     // when transit was swept last
 	version   uint64
@@ -129,7 +130,7 @@ func (s *Store) exporter(name string) *exporter {
 
 // learn takes what an epoch says about its host.
 func (s *Store) learn(x *exporter, e *epoch.Epoch) {
-	began := x.extend(e)
+	began := x.extend(e) || e.Start.Sub(x.runs[len(x.runs)-1].from) < maxBorderEpoch
 	if moved := !slices.Equal(x.networks, e.LocalNetworks); moved {
 		x.networks = slices.Clone(e.LocalNetworks)
 		s.claims = newClaims(s.exporters)
@@ -162,7 +163,7 @@ func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
 	r := s.resolution(b)
 	for i := range e.Flows {
 		key := &e.Flows[i].Key
-		if settled, _ := r.claimed(x, key); settled {
+		if r.claimed(x, spanOf(e), key).settled {
 			continue
 		}
 		if since, changed := s.transit.observe(key, x.id, b.start, now); changed {
@@ -209,13 +210,9 @@ func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) {
 
 // resolution prepares to decide who counts what in a bucket.
 func (s *Store) resolution(b *bucket) *resolution {
-	covering := make([]bool, len(s.exporters))
-	for i, x := range s.exporters {
-		covering[i] = x.covers(b.from(), b.to())
-	}
 	return &resolution{
-		claims: s.claims, transit: s.transit, covering: covering, second: b.start,
-		first: make(map[flow.Key]uint32),
+		store: s, claims: s.claims, transit: s.transit, second: b.start,
+		first: make(map[flow.Key]uint32), borders: make(map[*exporter][]neighbour),
 	}
 }
 
