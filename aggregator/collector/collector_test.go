@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func newCollector(t *testing.T) *Collector {
 		Devices:  []epoch.Device{{Remainder: epoch.Count{Packets: 1, Bytes: 100}}},
 		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: sketch}, {Of: epoch.OfSources, KeyFingerprint: 9, HLL: sketch}},
 	}
-	if err := s.Append("a:1", e); err != nil {
+	if err := s.Append("a:1", e); !errors.Is(err, epoch.ErrSketches) {
 		t.Fatal(err)
 	}
 	statuses := func() []scrape.Status {

@@ -4,6 +4,7 @@ package scrape
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -154,15 +155,17 @@ func (s *Scraper) succeeded(state *state, received uint64, took time.Duration, b
 	}
 }
 
-// deliver hands one epoch on. One that the sink refuses is counted, and the
-// reason is shown, but the exporter isn't down by that.
+// deliver hands one epoch on. One that the sink refuses, or sketches of it, is
+// counted, and the reason is shown, but the exporter isn't down by that.
 func (s *Scraper) deliver(state *state, e *epoch.Epoch) {
 	err := s.sink.Append(state.read().Name, e)
 	state.update(func(status *Status) {
 		status.Host = e.Host
 		if err != nil {
-			status.RefusedEpochs++
 			status.LastError = err.Error()
+		}
+		if err != nil && !errors.Is(err, epoch.ErrSketches) {
+			status.RefusedEpochs++
 			return
 		}
 		status.LastEpoch = e.End

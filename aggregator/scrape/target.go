@@ -24,7 +24,7 @@ type Status struct {
 	ReceivedBytes uint64    // as on the wire, compressed
 	Polls, Errors uint64
 	LastDuration  time.Duration // of the last poll, waiting included
-	LastError     string        // why it is down; empty while it is up
+	LastError     string        // why it is down, or what of its last epochs was refused; else empty
 }
 
 // Lag is how old the newest data is, or 0 if there is none yet.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +83,8 @@ func (s *Store) SetUp(name string, up bool) {
 }
 
 // Append merges an epoch. The store keeps parts of it: it must not be changed
-// afterwards. An error is ErrTime; nothing was merged then.
+// afterwards. An error is ErrTime, and nothing was merged then, or epoch.ErrSketches:
+// all but some sketches was merged, which the error names.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,13 +97,14 @@ func (s *Store) Append(name string, e *epoch.Epoch) error {
 	s.learn(x, e)
 	b := s.bucket(secondOf(e), now)
 	s.observe(b, x, e, now.Unix())
+	var refused error
 	if b.open {
-		s.hold(b, x, e)
+		refused = s.hold(b, x, e)
 	} else {
-		s.addLate(b, x, e)
+		refused = s.addLate(b, x, e)
 	}
 	s.changed()
-	return nil
+	return refused
 }
 
 // check refuses epochs that no bucket is kept for.
@@ -179,33 +182,44 @@ func (s *Store) passed(exporter uint32, second int64) bool {
 }
 
 // hold adds an epoch to an open bucket.
-func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) {
-	s.accept(x, e, b.distinct)
+func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) error {
+	refused := s.accept(x, e, b.distinct)
 	b.hold(x, e)
 	s.records += records(e)
 	for i := 0; s.records > s.configuration.MaxOpenRecords && i < len(s.buckets); i++ {
 		s.close(s.buckets[i])
 	}
+	return refused
 }
 
 // addLate adds an epoch to a closed bucket.
-func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) {
+func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) error {
 	late := s.resolution(b).late(b.content, x, e)
-	s.accept(x, e, late.distinct)
+	refused := s.accept(x, e, late.distinct)
 	s.closed.add(late)
 	b.content = merged(b.content, late)
 	b.content.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
+	return refused
 }
 
-// accept merges an epoch's sketches, those of the fleet's key.
-func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) {
+// accept merges an epoch's sketches, those of the fleet's key, and names the others.
+func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) error {
+	var refused []string
+	var key uint64
 	for i := range e.Sketches {
-		if s.key.accept(&e.Sketches[i]) {
-			into.add(e.Sketches[i].Of, e.Sketches[i].HLL)
-		} else {
-			x.refused++
+		sketch := &e.Sketches[i]
+		if s.key.accept(sketch) {
+			into.add(sketch.Of, sketch.HLL)
+			continue
 		}
+		refused, key = append(refused, sketch.Of), sketch.KeyFingerprint
 	}
+	if len(refused) == 0 {
+		return nil
+	}
+	x.refused += uint64(len(refused))
+	return fmt.Errorf("%w: those of %.100s are under key %016x, the fleet's is %016x",
+		epoch.ErrSketches, strings.Join(refused, ", "), key, s.key.fingerprint)
 }
 
 // resolution prepares to decide who counts what in a bucket.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -177,7 +178,15 @@ func TestDistinct(t *testing.T) {
 	s, clock := newTestStore(nil)
 	clock.at(5)
 	deliver(t, r, s, a)
-	deliver(t, r, s, b)
+	for _, e := range b.epochs {
+		err := s.Append("b", e)
+		if refused := e == b.epoch(4); errors.Is(err, epoch.ErrSketches) != refused || (err == nil) == refused {
+			t.Errorf("epoch %d: %v", e.Sequence, err)
+		}
+		if err != nil && !strings.HasSuffix(err.Error(), "those of flows are under key 0000000000000008, the fleet's is 0000000000000007") {
+			t.Errorf("%q doesn't say what is wrong", err)
+		}
+	}
 	if got := s.Between(t0.Add(2*time.Second), t0.Add(4*time.Second)).Distinct()[epoch.OfFlows]; math.Abs(got/20_000-1) > 3*hll.RelativeError {
 		t.Errorf("%v flows in two seconds, want 20,000", got)
 	}

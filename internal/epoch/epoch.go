@@ -9,6 +9,7 @@
 package epoch
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -125,6 +126,10 @@ type Prefix struct {
 	netip.Prefix
 	Count
 }
+
+// ErrSketches is the error of an epoch that was taken without some of its sketches,
+// which can't be merged with others.
+var ErrSketches = errors.New("sketches are refused")
 
 // The things that are counted distinctly, each by one Sketch.
 const (
