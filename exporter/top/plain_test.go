@@ -223,8 +223,11 @@ func TestFeed(t *testing.T) {
 			t.Errorf("epochs %v, behind %t, missed %d; want %d to %d, behind %t", got, p.behind, p.missed, first, last, behind)
 		}
 	}
-	expect(1, 64, true)
-	expect(65, 100, false)
+	// An answer has 32 epochs at most.
+	expect(1, 32, true)
+	expect(33, 64, true)
+	expect(65, 96, true)
+	expect(97, 100, false)
 	x.add(t, mixedEpoch(101))
 	expect(101, 101, false)
 	handler.Store(newExporter(t, 2, 3))

@@ -163,7 +163,7 @@ func keepLargest(to []epoch.Flow, scratch []uint64, flows []epoch.Flow, n int, l
 	largest, scratch := cutAt(flowBytes(flows), n, scratch)
 	for i := range flows {
 		f := &flows[i]
-		if largest.keeps(f.Bytes) {
+		if largest.Keeps(f.Bytes) {
 			to = append(to, *f)
 		} else {
 			ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)

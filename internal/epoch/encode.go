@@ -124,7 +124,7 @@ func compareFlows(a, b Flow) int {
 func encodeFlows(flows []Flow) *epochpb.Flows {
 	slices.SortFunc(flows, compareFlows)
 	columns := &epochpb.Flows{}
-	for _, p := range pairs(flows) {
+	for _, p := range pairUp(flows) {
 		appendKey(columns, &flows[p.first])
 		appendCounts(columns, &flows[p.first], 0)
 		if p.second >= 0 {

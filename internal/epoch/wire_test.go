@@ -150,7 +150,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"short addresses":  {func(b *epochpb.Batch) { b.Epochs[0].Flows.Sources = b.Epochs[0].Flows.Sources[1:] }, "flow columns"},
 		"short ports":      {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts = nil }, "flow columns"},
 		"short doubts":     {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful = b.Epochs[0].Flows.Doubtful[1:] }, "flow columns"},
-		"doubtful flow":    {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful[2] = 401 }, "401 doubtful bytes of 400"},
+		"doubtful flow":    {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful[2] = 401 }, "401 doubtful bytes of 40"},
 		"doubts of more":   {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Bytes = 851 }, "851 doubtful bytes, but 850"},
 		"doubtful packets": {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Packets = 11 }, "doubtful"},
 		"hidden bytes":     {func(b *epochpb.Batch) { b.Epochs[0].Hidden.Bytes = 501 }, "501 hidden bytes, but 500"},

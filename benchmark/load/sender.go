@@ -1,4 +1,6 @@
-package main
+// Package load sends packets of flows as fast as one CPU can, over a wire that it makes
+// for what is to be measured.
+package load
 
 import (
 	"encoding/binary"
@@ -26,8 +28,8 @@ type message struct {
 	_      [4]byte
 }
 
-// sender writes frames to a device. Its memory is that of one batch.
-type sender struct {
+// Sender writes frames to a device. Its memory is that of one batch.
+type Sender struct {
 	socket   int
 	frames   [batchLen][frameLen]byte
 	parts    [batchLen]unix.Iovec
@@ -37,12 +39,12 @@ type sender struct {
 
 // newSender opens a packet socket on the device. It passes the queueing discipline
 // by, since what is measured is on the other side.
-func newSender(device *net.Interface) (*sender, error) {
+func newSender(device *net.Interface) (*Sender, error) {
 	socket, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open a packet socket: %w", err)
 	}
-	s := &sender{socket: socket}
+	s := &Sender{socket: socket}
 	s.pinner.Pin(s)
 	for i := range s.messages {
 		s.frames[i] = frame()
@@ -63,14 +65,14 @@ func newSender(device *net.Interface) (*sender, error) {
 	return s, nil
 }
 
-func (s *sender) close() error {
+func (s *Sender) close() error {
 	s.pinner.Unpin()
 	return unix.Close(s.socket)
 }
 
-// send sends packets of the source's flows, evenly at the rate (packets a second)
+// Send sends packets of the source's flows, evenly at the rate (packets a second)
 // or, if that isn't possible, more slowly.
-func (s *sender) send(from *source, packets, rate int) error {
+func (s *Sender) Send(from *Source, packets, rate int) error {
 	start := time.Now()
 	for sent := 0; sent < packets; {
 		due := time.Duration(float64(sent) / float64(rate) * float64(time.Second))
@@ -89,7 +91,7 @@ func (s *sender) send(from *source, packets, rate int) error {
 }
 
 // flush hands the first frames to the kernel.
-func (s *sender) flush(n int) error {
+func (s *Sender) flush(n int) error {
 	for first := 0; first < n; {
 		done, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(s.socket),
 			uintptr(unsafe.Pointer(&s.messages[first])), uintptr(n-first), 0, 0, 0)

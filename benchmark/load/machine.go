@@ -1,4 +1,4 @@
-package main
+package load
 
 import (
 	"bufio"
@@ -10,21 +10,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// machine is where a run took place.
-type machine struct {
+// Machine is where a run took place.
+type Machine struct {
 	Kernel    string `json:"kernel"`
 	Processor string `json:"processor"`
 	CPUs      int    `json:"cpus"`
 	JIT       string `json:"jit"` // net.core.bpf_jit_enable
 }
 
-func (m machine) String() string {
+func (m Machine) String() string {
 	return fmt.Sprintf("Linux %s, %s, %d CPUs, JIT %s", m.Kernel, m.Processor, m.CPUs, m.JIT)
 }
 
-// thisMachine describes the machine as far as it can be found out.
-func thisMachine() machine {
-	m := machine{CPUs: runtime.NumCPU(), JIT: "unknown", Processor: runtime.GOARCH}
+// ThisMachine describes the machine as far as it can be found out.
+func ThisMachine() Machine {
+	m := Machine{CPUs: runtime.NumCPU(), JIT: "unknown", Processor: runtime.GOARCH}
 	var name unix.Utsname
 	if unix.Uname(&name) == nil {
 		m.Kernel = unix.ByteSliceToString(name.Release[:])

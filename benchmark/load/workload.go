@@ -1,12 +1,12 @@
-package main
+package load
 
 import (
 	"encoding/binary"
 	"math/rand/v2"
 )
 
-// workload says to which flow each packet belongs.
-type workload struct {
+// Workload says to which flow each packet belongs.
+type Workload struct {
 	Name  string
 	Flows int // 0: every packet is a new flow
 	// draws returns a function that draws the number of a packet's flow.
@@ -16,26 +16,27 @@ type workload struct {
 // zipfFlows is over how many flows the Zipf distribution goes.
 const zipfFlows = 100_000
 
-// workloads are the rows of the table.
-func workloads() []workload {
-	return []workload{
-		uniform("1 flow", 1),
-		uniform("1,000 flows", 1000),
-		uniform("100,000 flows", 100_000),
+// Workloads are those that are measured.
+func Workloads() []Workload {
+	return []Workload{
+		Uniform("1 flow", 1),
+		Uniform("1,000 flows", 1000),
+		Uniform("100,000 flows", 100_000),
 		{Name: "every packet a new flow"},
-		zipf("Zipf(1.1) of 100,000", zipfFlows, 1.1),
+		Zipf("Zipf(1.1) of 100,000", zipfFlows, 1.1),
 	}
 }
 
-func uniform(name string, flows int) workload {
-	return workload{name, flows, func(r *rand.Rand) func() uint64 {
+// Uniform takes each flow with the same probability.
+func Uniform(name string, flows int) Workload {
+	return Workload{name, flows, func(r *rand.Rand) func() uint64 {
 		return func() uint64 { return r.Uint64N(uint64(flows)) }
 	}}
 }
 
-// zipf gives the k-th flow, from 1 on, a probability proportional to k^-exponent.
-func zipf(name string, flows int, exponent float64) workload {
-	return workload{name, flows, func(r *rand.Rand) func() uint64 {
+// Zipf gives the k-th flow, from 1 on, a probability proportional to k^-exponent.
+func Zipf(name string, flows int, exponent float64) Workload {
+	return Workload{name, flows, func(r *rand.Rand) func() uint64 {
 		return rand.NewZipf(r, exponent, 1, uint64(flows-1)).Uint64
 	}}
 }
@@ -43,15 +44,17 @@ func zipf(name string, flows int, exponent float64) workload {
 // orderLen is after how many packets the order of packets repeats itself.
 const orderLen = 1 << 19
 
-// source numbers the flow of each packet. Its order is the same in every run, and
-// drawn in advance, so that sending costs the same whatever the workload.
-type source struct {
+// Source numbers the flow of each packet. Its order is the same in every run, and
+// drawn in advance, so that sending costs the same whatever the workload. With the zero
+// value every packet is a new flow.
+type Source struct {
 	order    []uint32 // empty: every packet is a new flow
 	position uint64
 }
 
-func newSource(w workload) *source {
-	s := &source{}
+// NewSource begins a workload anew.
+func NewSource(w Workload) *Source {
+	s := &Source{}
 	if w.Flows == 0 {
 		return s
 	}
@@ -63,7 +66,7 @@ func newSource(w workload) *source {
 	return s
 }
 
-func (s *source) next() uint64 {
+func (s *Source) next() uint64 {
 	n := s.position
 	s.position++
 	if len(s.order) == 0 {
