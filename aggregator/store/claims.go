@@ -10,28 +10,57 @@ import (
 // report as local. Several hosts may claim the same one, such as a container
 // network that each of them has.
 type claims struct {
-	addresses map[netip.Addr][]*exporter
-	networks  *bart.Table[[]*exporter] // the addresses among them
+	addresses map[netip.Addr][]claimant
+	networks  *bart.Table[[]claimant] // the addresses among them
+}
+
+// claimant is an exporter that had a network in some of its runs.
+type claimant struct {
+	*exporter
+	network netip.Prefix
+	always  bool // in all of them
+}
+
+// coverage says how much of what the host saw with the network in a span is there.
+func (c *claimant) coverage(s span) coverage {
+	if c.always {
+		return c.exporter.coverage(s)
+	}
+	return c.coverageWhere(s, func(r *run) bool { return r.has(c.network) })
 }
 
 // newClaims collects the networks of all exporters.
 func newClaims(exporters []*exporter) *claims {
-	c := &claims{addresses: make(map[netip.Addr][]*exporter), networks: new(bart.Table[[]*exporter])}
+	c := &claims{addresses: make(map[netip.Addr][]claimant), networks: new(bart.Table[[]claimant])}
 	for _, x := range exporters {
-		for _, network := range x.networks {
-			if !identifies(network) {
-				continue
-			}
-			network = network.Masked()
-			claimants, _ := c.networks.Get(network)
-			claimants = append(claimants, x)
-			c.networks.Insert(network, claimants)
-			if network.IsSingleIP() {
-				c.addresses[network.Addr()] = claimants
+		for network, runs := range x.networksOfRuns() {
+			if identifies(network) {
+				c.add(claimant{x, network, runs == len(x.runs)})
 			}
 		}
 	}
 	return c
+}
+
+// networksOfRuns returns every network that the host had, and in how many runs.
+func (x *exporter) networksOfRuns() map[netip.Prefix]int {
+	runs := make(map[netip.Prefix]int)
+	for i := range x.runs {
+		for _, network := range x.runs[i].networks {
+			runs[network]++
+		}
+	}
+	return runs
+}
+
+func (c *claims) add(by claimant) {
+	network := by.network.Masked()
+	claimants, _ := c.networks.Get(network)
+	claimants = append(claimants, by)
+	c.networks.Insert(network, claimants)
+	if network.IsSingleIP() {
+		c.addresses[network.Addr()] = claimants
+	}
 }
 
 // identifies says that addresses in a network tell one host from another.
@@ -70,10 +99,11 @@ func (c *claims) rule(to *ruling, address netip.Addr, x *exporter, s span) {
 
 // among settles the ruling if one of the claimants covers the span. What x saw
 // itself it covers.
-func (r *ruling) among(claimants []*exporter, x *exporter, s span) {
+func (r *ruling) among(claimants []claimant, x *exporter, s span) {
 	owners := len(r.owners)
-	for _, claimant := range claimants {
-		if claimant == x {
+	for i := range claimants {
+		claimant := &claimants[i]
+		if claimant.exporter == x && claimant.coverage(s) != none {
 			r.settled, r.mine = true, true
 			r.owners = r.owners[:owners] // each has its own of the address
 			return
@@ -82,7 +112,7 @@ func (r *ruling) among(claimants []*exporter, x *exporter, s span) {
 		case wholly:
 			r.settled = true
 		case partly:
-			r.owners = append(r.owners, claimant)
+			r.owners = append(r.owners, claimant.exporter)
 		}
 	}
 }
@@ -116,10 +146,10 @@ func (c *claims) of(prefix netip.Prefix, x *exporter, s span) claim {
 }
 
 // strongest is the best coverage that a claimant other than x has.
-func strongest(claimants []*exporter, x *exporter, s span) (best coverage) {
-	for _, claimant := range claimants {
-		if claimant != x {
-			best = max(best, claimant.coverage(s))
+func strongest(claimants []claimant, x *exporter, s span) (best coverage) {
+	for i := range claimants {
+		if claimants[i].exporter != x {
+			best = max(best, claimants[i].coverage(s))
 		}
 	}
 	return best

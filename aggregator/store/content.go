@@ -30,6 +30,7 @@ type content struct {
 	doubtful uint64 // bytes of counted: may be there twice
 
 	flows    []counted
+	standIns []epoch.Ladder // of masses: the fleet's classes
 	masses   [len(flow.Dimensions)][]hhh.Mass
 	distinct distinct
 	newest   time.Time // the end of the newest epoch
@@ -46,10 +47,6 @@ type counted struct {
 
 const severalExporters = ^uint32(0)
 
-// elsewhere is how many bytes of an epoch aren't under their flows, and may be of
-// any; of those that are listed the epoch knows better.
-func elsewhere(e *epoch.Epoch) uint64 { return e.Folded(flow.Source).Bytes + e.Hidden.Bytes }
-
 // addDoubts notes what the epoch doesn't know of what isn't under its flows.
 func (c *content) addDoubts(e *epoch.Epoch) {
 	c.remainder.Add(e.Remainder())
@@ -57,8 +54,9 @@ func (c *content) addDoubts(e *epoch.Epoch) {
 	c.doubtful += e.Doubtful.Bytes
 }
 
-// addFlow counts a host's share of a flow of an epoch that has so many bytes
-// elsewhere.
+// addFlow counts a host's share of a flow of an epoch. As many bytes of the epoch as
+// elsewhere says are counted, or uncertain, and may be of any flow; of those that are
+// listed the epoch knows better.
 func (c *content) addFlow(x *exporter, f *epoch.Flow, s share, elsewhere uint64) {
 	c.uncertain.Add(s.uncertain)
 	if s.Count == (epoch.Count{}) {

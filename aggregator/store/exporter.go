@@ -14,13 +14,20 @@ type exporter struct {
 	name     string
 	up       bool
 	runs     []run
-	networks []netip.Prefix // as the last epoch gave them
+	networks []netip.Prefix // as the last epoch gave them; never written
 	last     uint64         // sequence of the last epoch
 	refused  uint64         // sketches of another key
 }
 
-// run is a span of time of which the store has every epoch.
-type run struct{ from, to time.Time }
+// run is a span of time of which the store has every epoch, and in which the host had
+// the same networks.
+type run struct {
+	from, to time.Time
+	networks []netip.Prefix
+	joined   bool // to the run before: only the networks are others
+}
+
+func (r *run) has(network netip.Prefix) bool { return slices.Contains(r.networks, network) }
 
 // maxRuns bounds the memory of an exporter that comes and goes.
 const maxRuns = 64
@@ -32,16 +39,21 @@ const gap = time.Second
 
 // extend notes an epoch. It returns true if a new run began.
 func (x *exporter) extend(e *epoch.Epoch) bool {
-	contiguous := e.Sequence == x.last+1
+	n := len(x.runs)
+	contiguous := n > 0 && e.Sequence == x.last+1 && e.Start.Sub(x.runs[n-1].to) <= gap
 	x.last = e.Sequence
-	if n := len(x.runs); n > 0 && contiguous && e.Start.Sub(x.runs[n-1].to) <= gap {
+	moved := !slices.Equal(x.networks, e.LocalNetworks)
+	if contiguous && !moved {
 		x.runs[n-1].to = e.End
 		return false
 	}
-	if len(x.runs) == maxRuns {
+	if moved {
+		x.networks = slices.Clone(e.LocalNetworks)
+	}
+	if n == maxRuns {
 		x.runs = slices.Delete(x.runs, 0, 1)
 	}
-	x.runs = append(x.runs, run{e.Start, e.End})
+	x.runs = append(x.runs, run{from: e.Start, to: e.End, networks: x.networks, joined: contiguous})
 	return true
 }
 
@@ -70,10 +82,21 @@ const border = 10 * time.Millisecond
 
 // coverage says how much of the host's traffic in a span is in the store or, as the
 // exporter is up, still on its way.
-func (x *exporter) coverage(s span) (best coverage) {
+func (x *exporter) coverage(s span) coverage {
+	return x.coverageWhere(s, func(*run) bool { return true })
+}
+
+// coverageWhere is coverage by some runs only.
+func (x *exporter) coverageWhere(s span, counts func(*run) bool) (best coverage) {
 	for i := len(x.runs) - 1; i >= 0 && best != wholly; i-- {
 		r := x.runs[i]
+		if !counts(&r) {
+			continue
+		}
 		open := x.up && i == len(x.runs)-1
+		for ; r.joined && i > 0 && counts(&x.runs[i-1]); i-- {
+			r.from, r.joined = x.runs[i-1].from, x.runs[i-1].joined
+		}
 		switch {
 		case !open && r.to.Add(border).Before(s.from):
 			return best // and so are those before

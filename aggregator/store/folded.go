@@ -60,7 +60,7 @@ func (r *resolution) foldFleet(c *content, x *exporter, e *epoch.Epoch, class ep
 		}
 		c.uncertain.Add(deciding[i].Count)
 	}
-	c.addFleet(d, mine, deciding, ends)
+	c.addFleet(class, mine, deciding, ends)
 }
 
 // entries returns the prefixes of one family of a class and dimension.
@@ -107,18 +107,21 @@ func (r *resolution) alone(x *exporter, s span) bool {
 	return true
 }
 
-// addFleet counts prefixes of a dimension, some of all that there are. In the other
+// addFleet counts prefixes of a class, some of all that there are. In the other
 // dimension these are the same bytes; if they aren't all, it isn't known under which
 // prefixes, but one that contains them all is.
-func (c *content) addFleet(d flow.Dimension, mine, all, ends []epoch.Prefix) {
+func (c *content) addFleet(class epoch.Class, mine, all, ends []epoch.Prefix) {
 	if len(mine) == 0 {
 		return
 	}
 	if len(mine) < len(all) {
 		ends = []epoch.Prefix{{Prefix: common(ends), Count: sum(mine)}}
 	}
-	c.addFolded(&epoch.Ladder{Dimension: d, Entries: mine})
-	c.addFolded(&epoch.Ladder{Dimension: opposite(d), Entries: ends})
+	d := decides(class)
+	for _, ladder := range []epoch.Ladder{{Class: class, Dimension: d, Entries: mine}, {Class: class, Dimension: opposite(d), Entries: ends}} {
+		c.addFolded(&ladder)
+		c.standIns = append(c.standIns, ladder)
+	}
 }
 
 func sum(prefixes []epoch.Prefix) (total epoch.Count) {

@@ -100,12 +100,16 @@ func (r *resolution) resolve(b *bucket) *content {
 
 func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
 	c.addDoubts(e)
-	elsewhere := elsewhere(e)
+	before := c.elsewhere()
+	r.fold(c, x, e)
+	elsewhere := c.elsewhere() - before + e.Hidden.Bytes
 	for i := range e.Flows {
 		c.addFlow(x, &e.Flows[i], r.share(x, e, &e.Flows[i]), elsewhere)
 	}
-	r.fold(c, x, e)
 }
+
+// elsewhere is how many bytes may be of flows, but aren't under them.
+func (c *content) elsewhere() uint64 { return c.folded.Bytes + c.uncertain.Bytes }
 
 // late makes the content of an epoch that came after its second was closed. By
 // then another host may have stood in for this one, so a flow counts only if no
@@ -120,18 +124,18 @@ func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content
 	}
 	c := &content{distinct: make(distinct), newest: e.End}
 	c.addDoubts(e)
-	elsewhere := elsewhere(e)
+	if len(others) == 0 {
+		r.fold(c, x, e)
+	} else {
+		for i := range e.Ladders {
+			c.addUncertain(&e.Ladders[i])
+		}
+	}
+	elsewhere := c.elsewhere() + e.Hidden.Bytes
 	for i := range e.Flows {
 		if f := &e.Flows[i]; !others[f.Key] {
 			c.addFlow(x, f, r.share(x, e, f), elsewhere)
 		}
-	}
-	if len(others) == 0 {
-		r.fold(c, x, e)
-		return c
-	}
-	for i := range e.Ladders {
-		c.addUncertain(&e.Ladders[i])
 	}
 	return c
 }

@@ -39,8 +39,9 @@ type Store struct {
 	key       keyCheck
 	buckets   []*bucket // by start
 	borders   []held    // of closed buckets: see borders.go
-	records   int       // in open buckets
-	swept     int64     // when transit was swept last
+	merged    mergedEpochs
+	records   int   // in open buckets
+	swept     int64 // when transit was swept last
 	version   uint64
 	closed    Totals // of buckets that are closed
 	shown     Totals // the greatest that was returned
@@ -133,13 +134,11 @@ func (s *Store) exporter(name string) *exporter {
 
 // learn takes what an epoch says about its host.
 func (s *Store) learn(x *exporter, e *epoch.Epoch) {
-	began := x.extend(e) || e.Start.Sub(x.runs[len(x.runs)-1].from) < maxBorderEpoch
-	if moved := !slices.Equal(x.networks, e.LocalNetworks); moved {
-		x.networks = slices.Clone(e.LocalNetworks)
-		s.claims = newClaims(s.exporters)
-		began = true
-	}
+	began := x.extend(e)
 	if began {
+		s.claims = newClaims(s.exporters)
+	}
+	if began || e.Start.Sub(x.runs[len(x.runs)-1].from) < maxBorderEpoch {
 		s.unresolve(0)
 	}
 }
@@ -185,6 +184,7 @@ func (s *Store) passed(exporter uint32, second int64) bool {
 func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) error {
 	refused := s.accept(x, e, b.distinct)
 	b.hold(x, e)
+	s.merged.notice(b, e)
 	s.records += records(e)
 	for i := 0; s.records > s.configuration.MaxOpenRecords && i < len(s.buckets); i++ {
 		s.close(s.buckets[i])
@@ -195,6 +195,7 @@ func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) error {
 // addLate adds an epoch to a closed bucket.
 func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) error {
 	late := s.resolution(b).late(b.content, x, e)
+	s.merged.notice(b, e)
 	refused := s.accept(x, e, late.distinct)
 	s.closed.add(late)
 	b.content = merged(b.content, late)

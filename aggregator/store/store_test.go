@@ -250,8 +250,7 @@ func TestWatchConflates(t *testing.T) {
 func TestClaims(t *testing.T) {
 	a := &exporter{id: 0, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("0.0.0.0/0")}}
 	b := &exporter{id: 1, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("fe80::5/128"), netip.MustParsePrefix("127.0.0.0/8")}}
-	c := newClaims([]*exporter{a, b})
-	all, late := run{t0, t0.Add(time.Minute)}, run{t0.Add(10 * time.Second), t0.Add(time.Minute)}
+	all, late := run{from: t0, to: t0.Add(time.Minute)}, run{from: t0.Add(10 * time.Second), to: t0.Add(time.Minute)}
 	at := span{t0.Add(9 * time.Second), t0.Add(11 * time.Second)}
 	for _, test := range []struct {
 		address string
@@ -273,7 +272,13 @@ func TestClaims(t *testing.T) {
 		{"127.0.0.1", []run{all}, []run{all}, b, ruling{}},
 		{"192.0.2.1", []run{all}, []run{all}, a, ruling{}},
 	} {
-		a.runs, b.runs = test.a, test.b
+		a.runs, b.runs = slices.Clone(test.a), slices.Clone(test.b)
+		for _, x := range []*exporter{a, b} {
+			for i := range x.runs {
+				x.runs[i].networks = x.networks
+			}
+		}
+		c := newClaims([]*exporter{a, b})
 		var got ruling
 		c.rule(&got, netip.MustParseAddr(test.address), test.x, at)
 		if got.settled != test.want.settled || got.mine != test.want.mine || !slices.Equal(got.owners, test.want.owners) {
