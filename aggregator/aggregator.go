@@ -31,6 +31,7 @@ const (
 // Aggregator is the program's parts, wired.
 type Aggregator struct {
 	scraper *scrape.Scraper
+	upwards *federation // nil if no aggregator may scrape this one
 	api     *api.API
 	handler http.Handler
 	logger  *slog.Logger
@@ -42,8 +43,12 @@ func New(c config.Configuration, logger *slog.Logger) (*Aggregator, error) {
 	scraper := scrape.New(scrape.DefaultConfiguration(), targets(c), windows, logger)
 	answers := api.New(apiConfiguration(c), windows, scraper.Statuses, time.Now, logger)
 	registry := newRegistry(collector.New(collectorConfiguration(c), windows, scraper.Statuses, time.Now))
-	handler, err := newHandler(answers, metricsHandler(registry))
-	return &Aggregator{scraper: scraper, api: answers, handler: handler, logger: logger}, err
+	upwards, err := newFederation(c.Federation, windows, logger)
+	if err != nil {
+		return nil, err
+	}
+	handler, err := newHandler(answers, metricsHandler(registry), upwards)
+	return &Aggregator{scraper: scraper, upwards: upwards, api: answers, handler: handler, logger: logger}, err
 }
 
 func storeConfiguration(c config.Configuration) store.Configuration {
@@ -51,6 +56,9 @@ func storeConfiguration(c config.Configuration) store.Configuration {
 	s.Levels = hhh.Steps(int(c.HHH.IPv4Step), int(c.HHH.IPv6Step))
 	s.Retention = time.Duration(c.Retention)
 	s.MaxPrefixes, s.MaxFlows = int(c.Limits.PrefixesPerBucket), int(c.Limits.FlowsPerBucket)
+	if c.Federation.Name != "" {
+		s.MergedAfter = time.Duration(c.Federation.Delay)
+	}
 	s.MaxOpenRecords, s.MaxTransitFlows = int(c.Limits.OpenRecords), int(c.Limits.TransitFlows)
 	return s
 }
@@ -88,7 +96,7 @@ func metricsHandler(registry *prometheus.Registry) http.Handler {
 }
 
 // newHandler serves the API, the metrics and a page that leads to them.
-func newHandler(answers *api.API, metrics http.Handler) (http.Handler, error) {
+func newHandler(answers *api.API, metrics http.Handler, upwards *federation) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "TMA aggregator",
 		Description: "Who talks to whom in the fleet",
@@ -104,6 +112,9 @@ func newHandler(answers *api.API, metrics http.Handler) (http.Handler, error) {
 	mux.Handle("/metrics", metrics)
 	mux.Handle("/{$}", landing)
 	mux.Handle("/", answers)
+	if upwards != nil {
+		mux.Handle("/v1/epochs", upwards.handler)
+	}
 	return mux, err
 }
 
@@ -120,6 +131,9 @@ func (a *Aggregator) Run(ctx context.Context, flags *web.FlagConfig) error {
 	defer cancel()
 	scraping := make(chan error, 1)
 	go func() { scraping <- a.scraper.Run(ctx) }()
+	if a.upwards != nil {
+		go a.upwards.run(ctx)
+	}
 	serving := make(chan error, 1)
 	go func() { serving <- web.ListenAndServe(server, flags, a.logger) }()
 

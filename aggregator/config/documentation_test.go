@@ -14,6 +14,8 @@ var bounds = map[string]string{
 	"retention":                       span(minRetention, maxRetention),
 	"hhh.window":                      fmt.Sprintf("%s to the retention", yamlconf.Duration(minWindow)),
 	"cardinality.windows":             fmt.Sprintf("a list, each element %s to the retention", yamlconf.Duration(minWindow)),
+	"federation.delay":                span(minDelay, maxDelay),
+	"federation.name":                 "any text",
 	"scrape_configs[].scrape_timeout": span(minTimeout, maxTimeout),
 	"scrape_configs[].job_name":       "any text, another for each job",
 }
