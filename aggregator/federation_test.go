@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,5 +113,9 @@ func TestFederation(t *testing.T) {
 		t.Errorf("one level:\n%s\nthree:\n%s", trees[0], trees[1])
 	}
 	get(t, "http://"+top+"/v1/exporters", func(_ int, body string) bool { return strings.Contains(body, `"host":"middle"`) })
+	get(t, "http://"+top+"/metrics", func(_ int, body string) bool {
+		return regexp.MustCompile(`(?m)^tma_exporter_below\{exporter="[^"]*"\} 4$`).MatchString(body) &&
+			regexp.MustCompile(`(?m)^tma_exporter_below_up\{exporter="[^"]*"\} 4$`).MatchString(body)
+	})
 	get(t, "http://"+flat+"/v1/epochs", func(status int, _ string) bool { return status == http.StatusNotFound })
 }

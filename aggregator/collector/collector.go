@@ -50,6 +50,8 @@ var (
 	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed.", "exporter")
 	exporterDuration = desc("tma_exporter_poll_duration_seconds", "Duration of the last poll, waiting for an epoch included.", "exporter")
 	exporterSketches = desc("tma_exporter_refused_sketches_total", "Sketches that were made under another key than the fleet's.", "exporter")
+	exporterBelow    = desc("tma_exporter_below", "Exporters below one that is an aggregator.", "exporter")
+	exporterBelowUp  = desc("tma_exporter_below_up", "Of the exporters below one that is an aggregator, those that answer.", "exporter")
 
 	fleetPackets          = desc("tma_fleet_packets_total", "Packets of the fleet, each counted once; a few seconds late, when it is certain who counts them.")
 	fleetBytes            = desc("tma_fleet_bytes_total", "Bytes of the fleet, each counted once; a few seconds late, when it is certain who counts them.")
@@ -65,7 +67,7 @@ var (
 
 var descriptions = []*prometheus.Desc{
 	exporterUp, exporterLag, exporterMissed, exporterRefused, exporterReceived, exporterPolls, exporterErrors,
-	exporterDuration, exporterSketches, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
+	exporterDuration, exporterSketches, exporterBelow, exporterBelowUp, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
 	cardinality, cardinalityError, hhhBytes, hhhError,
 }
 
@@ -107,6 +109,10 @@ func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 		counter(to, exporterPolls, s.Polls, s.Name)
 		counter(to, exporterErrors, s.Errors, s.Name)
 		counter(to, exporterSketches, refused[s.Name], s.Name)
+	}
+	for name, below := range c.store.Below() {
+		gauge(to, exporterBelow, float64(below.Known), name)
+		gauge(to, exporterBelowUp, float64(below.Up), name)
 	}
 }
 

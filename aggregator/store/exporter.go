@@ -14,9 +14,10 @@ type exporter struct {
 	name     string
 	up       bool
 	runs     []run
-	networks []netip.Prefix // as the last epoch gave them; never written
-	last     uint64         // sequence of the last epoch
-	refused  uint64         // sketches of another key
+	networks []netip.Prefix  // as the last epoch gave them; never written
+	last     uint64          // sequence of the last epoch
+	refused  uint64          // sketches of another key
+	below    epoch.Exporters // if it is an aggregator; as the last epoch gave them
 }
 
 // run is a span of time of which the store has every epoch, and in which the host had

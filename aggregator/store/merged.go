@@ -100,7 +100,9 @@ func (s *Store) merge(b *bucket) {
 // mergedEpoch makes the epoch of an open bucket.
 func (s *Store) mergedEpoch(b *bucket) *epoch.Epoch {
 	c := s.read(b)
-	e := &epoch.Epoch{Start: b.from(), End: b.to(), LocalNetworks: s.networksOf(b), Ladders: s.mergedLadders(b, c)}
+	e := &epoch.Epoch{
+		Start: b.from(), End: b.to(), LocalNetworks: s.networksOf(b), Ladders: s.mergedLadders(b, c), Exporters: s.below(),
+	}
 	folded := e.Folded(flow.Source)
 	e.Doubtful = s.mergedDoubts(b)
 	e.Doubtful = epoch.Count{Packets: min(e.Doubtful.Packets, folded.Packets), Bytes: min(e.Doubtful.Bytes, folded.Bytes)}
@@ -122,6 +124,35 @@ func (s *Store) mergedEpoch(b *bucket) *epoch.Epoch {
 		e.Sketches = append(e.Sketches, epoch.Sketch{Of: of, KeyFingerprint: s.key.fingerprint, HLL: sketch})
 	}
 	return e
+}
+
+// below counts the exporters, those below aggregators included. Nobody knows whether
+// these are up if their aggregator isn't.
+func (s *Store) below() (sum epoch.Exporters) {
+	for _, x := range s.exporters {
+		of := x.below
+		if of.Known == 0 {
+			of = epoch.Exporters{Known: 1, Up: 1}
+		}
+		sum.Known += of.Known
+		if x.up {
+			sum.Up += of.Up
+		}
+	}
+	return sum
+}
+
+// Below returns the exporters below each target that is an aggregator.
+func (s *Store) Below() map[string]epoch.Exporters {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	below := make(map[string]epoch.Exporters)
+	for _, x := range s.exporters {
+		if x.below.Known > 0 {
+			below[x.name] = x.below
+		}
+	}
+	return below
 }
 
 // steady says that the store has all that a host saw in a second and around it, as far

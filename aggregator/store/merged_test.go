@@ -17,11 +17,12 @@ import (
 type aggregators struct {
 	clock  *clock
 	flat   *Store
-	levels [][]*Store // from the exporters up
+	levels [][]*Store             // from the exporters up
+	handed map[*Store]epoch.Count // as counted, to those above
 }
 
 func newAggregators(widths ...int) *aggregators {
-	a := &aggregators{}
+	a := &aggregators{handed: make(map[*Store]epoch.Count)}
 	a.flat, a.clock = newTestStore(nil)
 	configuration := DefaultConfiguration()
 	configuration.MergedAfter = 3 * time.Second
@@ -46,6 +47,9 @@ func (a *aggregators) scrape(t *testing.T) {
 			name, parent := fmt.Sprintf("level-%d-%d", i, n), above[n%len(above)]
 			parent.SetUp(name, true)
 			for _, e := range child.Merged() {
+				handed := a.handed[child]
+				handed.Add(e.Devices[0].Total)
+				a.handed[child] = handed
 				if err := parent.Append(name, overWire(t, e)); err != nil {
 					t.Fatal(err)
 				}
@@ -182,6 +186,11 @@ func TestThreeLevelsHoldTheTruth(t *testing.T) {
 		a := newAggregators(4, 2, 1)
 		a.run(t, f.deliveries(r), shard)
 		f.checkIntervals(t, a.top())
+		for _, child := range a.levels[0] {
+			if got, want := a.handed[child], child.Last(5*time.Minute).Counted; i%2 == 1 && got != want {
+				t.Errorf("%v handed on, %v counted", got, want)
+			}
+		}
 		w := a.top().Last(5 * time.Minute)
 		t.Logf("%v sent, %v counted, %d doubtful, %d uncertain; flat %v", f.total(), w.Counted, w.doubtful, w.Uncertain.Bytes+w.Remainder.Bytes, a.flat.Last(5*time.Minute).Counted)
 	}

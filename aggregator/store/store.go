@@ -135,6 +135,7 @@ func (s *Store) exporter(name string) *exporter {
 // learn takes what an epoch says about its host.
 func (s *Store) learn(x *exporter, e *epoch.Epoch) {
 	began := x.extend(e)
+	x.below = e.Exporters
 	if began {
 		s.claims = newClaims(s.exporters)
 	}

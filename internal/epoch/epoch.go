@@ -38,6 +38,8 @@ type Epoch struct {
 	// Hidden is what of all duplicates may be traffic that is counted nowhere,
 	// because the device that counts the flow hasn't seen as much.
 	Hidden Count
+	// Exporters are those below an aggregator; none in an exporter's own epoch.
+	Exporters Exporters
 	// FoldedFlows isn't sent. It belongs to the ledger that closed the epoch and is
 	// valid as long as that says; nil if there is none.
 	FoldedFlows *FoldedFlows
@@ -45,6 +47,10 @@ type Epoch struct {
 	// none. It stays at the host: it isn't on the wire.
 	Pairs *pairs.Sample
 }
+
+// Exporters is how many exporters there are, directly or by way of aggregators, and
+// how many of them answer.
+type Exporters struct{ Known, Up uint32 }
 
 // FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of
 // hashes under Seed.
