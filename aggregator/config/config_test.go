@@ -13,6 +13,7 @@ import (
 func TestInvalidFiles(t *testing.T) {
 	errors := map[string]string{
 		"cardinality-window": `cardinality.windows[1]: "1h" is out of range; allowed: 1s to 15m`,
+		"federation-delay":   `federation.delay: "20s" is out of range; allowed: 2s to 9s`,
 		"hhh-window":         `hhh.window: "1h" is out of range; allowed: 1s to 15m`,
 		"ipv4-step":          `hhh.ipv4_step: "3" isn't a step of prefix lengths; allowed: 1, 2, 4, 8, 16`,
 		"ipv6-step":          `hhh.ipv6_step: "64" isn't a step of prefix lengths; allowed: 4, 8, 16, 32`,
@@ -74,6 +75,7 @@ func TestValidFile(t *testing.T) {
 		Cardinality: Cardinality{[]yamlconf.Duration{seconds(10), seconds(120)}},
 		Retention:   seconds(300),
 		Limits:      Limits{1000, 500, 100000, 1000},
+		Federation:  Federation{"europe", seconds(4), 2000},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
