@@ -102,6 +102,9 @@ func (f *fleet) checkRoot(t *testing.T, d flow.Dimension, want map[flow.Key]epoc
 	if sent.Bytes < root.Lower || sent.Bytes > root.Upper {
 		t.Errorf("%d bytes by %s were sent, not in [%d, %d]", sent.Bytes, d, root.Lower, root.Upper)
 	}
+	if exact && f.exporters["host-a"] == nil && root.Lower != root.Upper { // no router, no doubt
+		t.Errorf("the interval by %s is [%d, %d]", d, root.Lower, root.Upper)
+	}
 	if exact && (root.Bytes != sent.Bytes || root.Packets != sent.Packets) {
 		t.Errorf("root of the %s tree: %d bytes in %d packets, sent %v", d, root.Bytes, root.Packets, sent)
 	}
