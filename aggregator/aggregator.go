@@ -40,6 +40,7 @@ type Aggregator struct {
 	targets       *targets.Manager
 	scraper       *scrape.Scraper
 	reload        *reload.Reloader
+	upwards       *federation // nil if no aggregator may scrape this one
 	api           *api.API
 	handler       http.Handler
 	logger        *slog.Logger
@@ -58,7 +59,10 @@ func New(c config.Configuration, file string, logger *slog.Logger) (*Aggregator,
 	a.reload = reload.New(func() error { return a.load(file) }, logger)
 	a.api = api.New(apiConfiguration(c), windows, a.scraper.Statuses, time.Now, logger)
 	register(registry, collector.New(collectorConfiguration(c), windows, a.scraper.Statuses, time.Now), a.reload)
-	a.handler, err = newHandler(a.api, metricsHandler(registry), a.reload)
+	if a.upwards, err = newFederation(c.Federation, windows, logger); err != nil {
+		return nil, err
+	}
+	a.handler, err = newHandler(a.api, metricsHandler(registry), a.reload, a.upwards)
 	return a, err
 }
 
@@ -95,6 +99,9 @@ func storeConfiguration(c config.Configuration) store.Configuration {
 	s.Levels = hhh.Steps(int(c.HHH.IPv4Step), int(c.HHH.IPv6Step))
 	s.Retention = time.Duration(c.Retention)
 	s.MaxPrefixes, s.MaxFlows = int(c.Limits.PrefixesPerBucket), int(c.Limits.FlowsPerBucket)
+	if c.Federation.Name != "" {
+		s.MergedAfter = time.Duration(c.Federation.Delay)
+	}
 	s.MaxOpenRecords, s.MaxTransitFlows = int(c.Limits.OpenRecords), int(c.Limits.TransitFlows)
 	return s
 }
@@ -130,7 +137,7 @@ func metricsHandler(registry *prometheus.Registry) http.Handler {
 }
 
 // newHandler serves the API, the metrics and a page that leads to them.
-func newHandler(answers *api.API, metrics, reload http.Handler) (http.Handler, error) {
+func newHandler(answers *api.API, metrics, reload http.Handler, upwards *federation) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "TMA aggregator",
 		Description: "Who talks to whom in the fleet",
@@ -148,6 +155,9 @@ func newHandler(answers *api.API, metrics, reload http.Handler) (http.Handler, e
 	mux.Handle("/{$}", landing)
 	mux.Handle("/-/reload", reload)
 	mux.Handle("/", answers)
+	if upwards != nil {
+		mux.Handle("/v1/epochs", upwards.handler)
+	}
 	return mux, err
 }
 
@@ -169,6 +179,9 @@ func (a *Aggregator) Run(ctx context.Context, flags *web.FlagConfig) error {
 	group.Go(func() error { return a.targets.Run(ctx) })
 	group.Go(func() error { return a.scraper.Run(ctx) })
 	group.Go(func() error { return a.reload.OnSignal(ctx) })
+	if a.upwards != nil {
+		group.Go(func() error { a.upwards.run(ctx); return nil })
+	}
 	serving := make(chan error, 1)
 	go func() { serving <- web.ListenAndServe(server, flags, a.logger) }()
 

@@ -44,7 +44,7 @@ func TestReload(t *testing.T) {
 	for text, want := range map[string]string{
 		with("nonsense"):            file + `: scrape_configs[0].static_configs[0].targets[0]: "nonsense" isn't a target; allowed: host:port such as 10.0.0.1:10017`,
 		with(a) + "hhh: {phi: 0.5}": file + `: hhh.phi: can't change from "0.01" to "0.5" while the aggregator runs; restart it`,
-		with(a) + "retentio: 5m":    file + `: retentio: unknown key; allowed: cardinality, global, hhh, limits, networks, retention, scrape_configs`,
+		with(a) + "retentio: 5m":    file + `: retentio: unknown key; allowed: cardinality, federation, global, hhh, limits, networks, retention, scrape_configs`,
 	} {
 		rewrite(t, file, text)
 		post(t, base+"/-/reload", http.StatusInternalServerError, want+"\n")

@@ -54,6 +54,8 @@ var (
 	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed, by reason.", "exporter", "reason")
 	exporterDuration = desc("tma_exporter_poll_duration_seconds", "Duration of the last poll, waiting for an epoch included.", "exporter")
 	exporterSketches = desc("tma_exporter_refused_sketches_total", "Sketches that were made under another key than the fleet's.", "exporter")
+	exporterBelow    = desc("tma_exporter_below", "Exporters below a target that is an aggregator; 0 of an exporter itself.", "exporter")
+	exporterBelowUp  = desc("tma_exporter_below_up", "Of the exporters below a target that is an aggregator, those that answer.", "exporter")
 
 	fleetPackets          = desc("tma_fleet_packets_total", "Packets of the fleet, each counted once; a few seconds late, when it is certain who counts them.")
 	fleetBytes            = desc("tma_fleet_bytes_total", "Bytes of the fleet, each counted once; a few seconds late, when it is certain who counts them.")
@@ -80,7 +82,7 @@ var (
 
 var descriptions = []*prometheus.Desc{
 	exporterUp, exporterLag, exporterMissed, exporterRefused, exporterReceived, exporterPolls, exporterErrors,
-	exporterDuration, exporterSketches, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
+	exporterDuration, exporterSketches, exporterBelow, exporterBelowUp, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
 	networkBytes, networkPackets, networkDestinationBytes, networkDestinationPackets,
 	cardinality, cardinalityError, hhhBytes, hhhError,
 	fleetSourcePeers, fleetDestinationPeers, fleetPeersRatio, fleetEntropy, fleetHeaviest,
@@ -125,7 +127,7 @@ func counter(to chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labe
 }
 
 func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
-	refused := c.store.RefusedSketches()
+	refused, below := c.store.RefusedSketches(), c.store.Below()
 	for _, s := range c.statuses() {
 		up := 0.0
 		if s.Up {
@@ -142,6 +144,8 @@ func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 			counter(to, exporterErrors, n, s.Name, string(reason))
 		}
 		counter(to, exporterSketches, refused[s.Name], s.Name)
+		gauge(to, exporterBelow, float64(below[s.Name].Known), s.Name)
+		gauge(to, exporterBelowUp, float64(below[s.Name].Up), s.Name)
 	}
 }
 

@@ -22,9 +22,10 @@ type Configuration struct {
 	HHH           HHH            `yaml:"hhh"`
 	Cardinality   Cardinality    `yaml:"cardinality"`
 	// Networks have names in the traffic matrix. An address is in the longest prefix.
-	Networks  []networks.Network `yaml:"networks"`
-	Retention yamlconf.Duration  `yaml:"retention" help:"How far back questions reach."`
-	Limits    Limits             `yaml:"limits"`
+	Networks   []networks.Network `yaml:"networks"`
+	Retention  yamlconf.Duration  `yaml:"retention" help:"How far back questions reach."`
+	Limits     Limits             `yaml:"limits"`
+	Federation Federation         `yaml:"federation"`
 
 	ignored ignored
 }
@@ -43,6 +44,15 @@ type Cardinality struct {
 	Windows []yamlconf.Duration `yaml:"windows" help:"Windows over which the metrics count distinct things; by default as far as the retention reaches."`
 }
 
+// Federation is for aggregators that scrape this one.
+type Federation struct {
+	Name string `yaml:"name" help:"Name of this aggregator towards aggregators that scrape its /v1/epochs, which isn't there without one."`
+	// Delay has to be as long as the difference between the fastest and the slowest
+	// target's way here, and two epochs.
+	Delay yamlconf.Duration `yaml:"delay" help:"How long after it a second is handed on; each level of aggregators adds as much to the age of what is seen. What comes later counts as a remainder."`
+	Flows Size              `yaml:"flows" help:"How many flows a second carries; smaller ones are folded into prefixes."`
+}
+
 // Limits bound the memory of the windows.
 type Limits struct {
 	PrefixesPerBucket Size `yaml:"prefixes_per_bucket" help:"Prefixes of a dimension that a span of time keeps; the smallest are folded into shorter ones."`
@@ -54,10 +64,11 @@ type Limits struct {
 // Default returns what holds for keys that the file doesn't have.
 func Default() Configuration {
 	return Configuration{
-		Global:    Global{ScrapeTimeout: seconds(4)},
-		HHH:       HHH{Phi: 0.01, Window: seconds(10), IPv4Step: 8, IPv6Step: 16},
-		Retention: seconds(900),
-		Limits:    Limits{PrefixesPerBucket: 16384, FlowsPerBucket: 8192, OpenRecords: 4 << 20, TransitFlows: 1 << 18},
+		Global:     Global{ScrapeTimeout: seconds(4)},
+		HHH:        HHH{Phi: 0.01, Window: seconds(10), IPv4Step: 8, IPv6Step: 16},
+		Retention:  seconds(900),
+		Limits:     Limits{PrefixesPerBucket: 16384, FlowsPerBucket: 8192, OpenRecords: 4 << 20, TransitFlows: 1 << 18},
+		Federation: Federation{Delay: seconds(3), Flows: 5000},
 	}
 }
 
@@ -97,11 +108,15 @@ const (
 	minRetention, maxRetention = 15 * time.Second, time.Hour
 	minTimeout, maxTimeout     = time.Second, 10 * time.Minute
 	minWindow                  = time.Second
+	minDelay, maxDelay         = 2 * time.Second, 9 * time.Second
 )
 
 // check looks at what concerns several keys, and at bounds.
 func (c *Configuration) check() *yamlconf.Error {
 	if err := between("retention", c.Retention, minRetention, maxRetention); err != nil {
+		return err
+	}
+	if err := between("federation.delay", c.Federation.Delay, minDelay, maxDelay); err != nil {
 		return err
 	}
 	if err := between("hhh.window", c.HHH.Window, minWindow, time.Duration(c.Retention)); err != nil {

@@ -14,6 +14,7 @@ import (
 // Each file has one mistake, and its error is exactly this line.
 func TestInvalidFiles(t *testing.T) {
 	errors := map[string]string{
+		"federation-delay":        `federation.delay: "20s" is out of range; allowed: 2s to 9s`,
 		"cardinality-window":      `cardinality.windows[1]: "1h" is out of range; allowed: 1s to 15m`,
 		"hhh-window":              `hhh.window: "1h" is out of range; allowed: 1s to 15m`,
 		"ipv4-step":               `hhh.ipv4_step: "3" isn't a step of prefix lengths; allowed: 1, 2, 4, 8, 16`,
@@ -97,6 +98,7 @@ func TestValidFile(t *testing.T) {
 			{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix("10.1.0.0/16")}, Name: "lab"},
 			{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix("2001:db8::/32")}, Name: "corp"},
 		},
+		Federation: Federation{"europe", seconds(4), 2000},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

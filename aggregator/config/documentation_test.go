@@ -12,6 +12,8 @@ import (
 
 // bounds are what check demands besides of what types do.
 var bounds = map[string]string{
+	"federation.delay":                          span(minDelay, maxDelay),
+	"federation.name":                           "any text",
 	"retention":                                 span(minRetention, maxRetention),
 	"hhh.window":                                fmt.Sprintf("%s to the retention", yamlconf.Duration(minWindow)),
 	"cardinality.windows":                       fmt.Sprintf("a list, each element %s to the retention", yamlconf.Duration(minWindow)),

@@ -4,6 +4,7 @@ package scrape
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -234,15 +235,17 @@ func (s *Scraper) succeeded(f *follower, received, missed uint64, took time.Dura
 	s.sink.SetUp(f.name, true)
 }
 
-// deliver hands one epoch on. One that the sink refuses is counted, and the
-// reason is shown, but the exporter isn't down by that.
+// deliver hands one epoch on. One that the sink refuses, or sketches of it, is
+// counted, and the reason is shown, but the exporter isn't down by that.
 func (s *Scraper) deliver(f *follower, e *epoch.Epoch) {
 	err := s.sink.Append(f.name, e)
 	f.update(func(status *Status) {
 		status.Host = e.Host
 		if err != nil {
-			status.RefusedEpochs++
 			status.LastError = shortened(err)
+		}
+		if err != nil && !errors.Is(err, epoch.ErrSketches) {
+			status.RefusedEpochs++
 			return
 		}
 		status.LastEpoch = e.End

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/poll"
@@ -370,5 +371,47 @@ func TestBackoff(t *testing.T) {
 	}
 	if d := s.backoff(1000, poll.Invalid); d < 15*time.Second-1 || d > 30*time.Second {
 		t.Errorf("after answers that are no use %v", d)
+	}
+}
+
+// Sketches that the sink refuses are named; everything else of the epoch was taken.
+func TestRefusedSketches(t *testing.T) {
+	exporter, s := newFakeExporter(t), newSink()
+	s.refuse = fmt.Errorf("%w: those of flows", epoch.ErrSketches)
+	server := httptest.NewServer(exporter)
+	t.Cleanup(server.Close)
+	exporter.add(1)
+	scraper := start(t, s, 10*time.Second, server)
+	s.expect(t, "up", "1")
+	status := eventually(t, scraper, 0, func(s Status) bool { return s.LastError != "" && s.LastError != "not polled yet" })
+	if !status.Up || status.RefusedEpochs != 0 || status.LastEpoch.IsZero() || !strings.Contains(status.LastError, "those of flows") {
+		t.Errorf("the status is %+v", status)
+	}
+}
+
+// Another version, and sketches of another precision, are refused whole, by name.
+func TestRefusedMessage(t *testing.T) {
+	for want, field := range map[string][]byte{
+		"version 9": protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 9),
+		"a sketch of flows of precision 12": protowire.AppendBytes(protowire.AppendTag(nil, 9, protowire.BytesType),
+			append([]byte("\x0a\x05flows"), 0x10, 12)),
+	} {
+		encoded, err := epoch.Encode(&epoch.Epoch{Sequence: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exporter, s := newFakeExporter(t), newSink()
+		exporter.instead(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			w.Write(epoch.EncodeBatch([16]byte{1}, 1, 1, [][]byte{append(encoded, field...)}))
+			return true
+		})
+		server := httptest.NewServer(exporter)
+		t.Cleanup(server.Close)
+		scraper := start(t, s, 10*time.Second, server)
+		status := eventually(t, scraper, 0, func(s Status) bool { return s.Failed() > 0 })
+		if status.Up || !strings.Contains(status.LastError, want) {
+			t.Errorf("%q isn't about %s", status.LastError, want)
+		}
 	}
 }

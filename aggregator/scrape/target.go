@@ -30,7 +30,7 @@ type Status struct {
 	Polls         uint64
 	Errors        map[poll.Reason]uint64 // polls that failed
 	LastDuration  time.Duration          // of the last poll, waiting included
-	LastError     string                 // why it is down; empty while it is up
+	LastError     string                 // why it is down, or what of its last epochs was refused; else empty
 }
 
 // Failed is how many polls failed, for whatever reason.

@@ -11,6 +11,7 @@ const coarse = 10
 // maintain brings the buckets to their age. It is called before everything that
 // looks at them, and costs next to nothing where there is nothing to do.
 func (s *Store) maintain(now time.Time) {
+	s.mergeDue(now)
 	for _, b := range s.buckets {
 		if b.open && !now.Before(later(b.to(), b.opened).Add(s.configuration.Hold)) {
 			s.close(b)
@@ -27,16 +28,25 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 // close decides for good who counted what in a bucket.
 func (s *Store) close(b *bucket) {
 	if !b.open {
 		return
 	}
+	s.merge(b)
 	c := merged(s.read(b)) // readers may have the one that was resolved
 	c.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
 	s.closed.add(c)
 	s.records -= b.records
-	*b = bucket{start: b.start, width: b.width, content: c}
+	s.keepBorders(b)
+	*b = bucket{start: b.start, width: b.width, content: c, merged: b.merged}
 }
 
 // coarsen merges the buckets of ten seconds, once all of them are old enough and
@@ -53,7 +63,7 @@ func (s *Store) coarsen(now time.Time) {
 		if slices.ContainsFunc(decade, func(b *bucket) bool { return !ripe(b) }) {
 			kept = append(kept, decade...)
 		} else {
-			kept = append(kept, s.merge(decade))
+			kept = append(kept, s.join(decade))
 		}
 		rest = rest[len(decade):]
 	}
@@ -70,15 +80,15 @@ func sameDecade(buckets []*bucket) []*bucket {
 	return buckets
 }
 
-// merge makes one coarse bucket.
-func (s *Store) merge(buckets []*bucket) *bucket {
+// join makes one coarse bucket.
+func (s *Store) join(buckets []*bucket) *bucket {
 	contents := make([]*content, len(buckets))
 	for i, b := range buckets {
 		contents[i] = b.content
 	}
 	sum := merged(contents...)
 	sum.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
-	return &bucket{start: buckets[0].start / coarse * coarse, width: coarse, content: sum}
+	return &bucket{start: buckets[0].start / coarse * coarse, width: coarse, content: sum, merged: buckets[0].merged}
 }
 
 // expire forgets what is older than the retention.

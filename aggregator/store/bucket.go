@@ -16,6 +16,7 @@ type bucket struct {
 	distinct     distinct
 	newest       time.Time
 	open         bool
+	merged       bool     // handed on as an epoch, or too late for that
 	content      *content // nil while an open bucket has to be resolved anew
 }
 

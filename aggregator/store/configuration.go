@@ -17,6 +17,9 @@ type Configuration struct {
 	// TransitExpiry is after how long without the flow its counting host loses it
 	// to another one, if neither end of the flow is monitored. Less than Hold.
 	TransitExpiry time.Duration
+	// MergedAfter is how long after its end a second is handed on as one epoch (see
+	// Merged). It is less than Hold; 0 is never.
+	MergedAfter time.Duration
 	// Skew is how far ahead of the aggregator's a host's clock may be.
 	Skew time.Duration
 

@@ -24,12 +24,13 @@ type content struct {
 	// What may be traffic of its own, or may be counted already: it widens the
 	// intervals and counts nowhere.
 	remainder epoch.Count // exporters don't know its flows
-	uncertain epoch.Count // folded, and another host should have counted it
+	uncertain epoch.Count // another host should have counted it
 	hidden    uint64      // bytes among the duplicates of a host that forwards
 
 	doubtful uint64 // bytes of counted: may be there twice
 
 	flows    []counted
+	standIns []epoch.Ladder // of masses: the fleet's classes
 	masses   [len(flow.Dimensions)][]hhh.Mass
 	distinct distinct
 	newest   time.Time // the end of the newest epoch
@@ -48,10 +49,6 @@ type counted struct {
 
 const severalExporters = ^uint32(0)
 
-// elsewhere is how many bytes of an epoch aren't under their flows, and may be of
-// any; of those that are listed the epoch knows better.
-func elsewhere(e *epoch.Epoch) uint64 { return e.Folded(flow.Source).Bytes + e.Hidden.Bytes }
-
 // addDoubts notes what the epoch doesn't know of what isn't under its flows.
 func (c *content) addDoubts(e *epoch.Epoch) {
 	c.remainder.Add(e.Remainder())
@@ -59,13 +56,19 @@ func (c *content) addDoubts(e *epoch.Epoch) {
 	c.doubtful += e.Doubtful.Bytes
 }
 
-// addFlow counts a flow of an epoch that has so many bytes elsewhere.
-func (c *content) addFlow(x *exporter, f *epoch.Flow, elsewhere uint64) {
-	c.counted.Add(f.Count)
-	c.doubtful += f.Doubtful
-	c.flows = append(c.flows, counted{f.Key, directionsOf(f.Direction), x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
-	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: f.Count})
-	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: f.Count})
+// addFlow counts a host's share of a flow of an epoch. As many bytes of the epoch as
+// elsewhere says are counted, or uncertain, and may be of any flow; of those that are
+// listed the epoch knows better.
+func (c *content) addFlow(x *exporter, f *epoch.Flow, s share, elsewhere uint64) {
+	c.uncertain.Add(s.uncertain)
+	if s.Count == (epoch.Count{}) {
+		return
+	}
+	c.counted.Add(s.Count)
+	c.doubtful += s.doubtful
+	c.flows = append(c.flows, counted{f.Key, directionsOf(f.Direction), x.id, s.Count, s.doubtful, elsewhere - min(elsewhere, f.Error)})
+	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: s.Count})
+	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: s.Count})
 }
 
 // addFolded counts a ladder.

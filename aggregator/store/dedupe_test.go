@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
@@ -253,10 +254,11 @@ func TestGapIsNotCovered(t *testing.T) {
 	want(t, s, map[flow.Key]uint64{k: 4020})
 }
 
-// Own folded mass counts; the fleet's classes count nowhere, but the truth is
-// inside all intervals.
+// Own folded mass counts; the fleet's classes count nowhere where it isn't known
+// who owns them, but the truth is inside all intervals.
 func TestFoldedClasses(t *testing.T) {
-	a := newHost("a", "10.0.0.1/32")
+	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
+	b.epoch(2)
 	k := key("10.0.0.1", "192.0.2.1", 1)
 	a.sees(1, k, 1000)
 	a.epoch(1).Flows[0].Error = 200
@@ -266,7 +268,7 @@ func TestFoldedClasses(t *testing.T) {
 	a.epoch(1).Devices = []epoch.Device{{Remainder: epoch.Count{Bytes: 5000}}}
 	s, clock := newTestStore(nil)
 	clock.at(2)
-	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a, b)
 	w := s.Last(10e9)
 	if w.Counted.Bytes != 1300 || w.Uncertain.Bytes != 42 || w.Remainder.Bytes != 5000 {
 		t.Errorf("counted %d, uncertain %d, remainder %d", w.Counted.Bytes, w.Uncertain.Bytes, w.Remainder.Bytes)
@@ -279,6 +281,69 @@ func TestFoldedClasses(t *testing.T) {
 	}
 	if root := w.Tree(flow.Source).Root(); root.Lower != 1300 || root.Upper != 1300+42+5000 {
 		t.Errorf("the root is in [%d, %d]", root.Lower, root.Upper)
+	}
+}
+
+// What the fleet's classes hold counts at the host whose it is, and at one that
+// stands in for it if that is certain.
+func TestWhoCountsFleetClasses(t *testing.T) {
+	type counts struct{ counted, uncertain uint64 }
+	for name, test := range map[string]struct {
+		class               epoch.Class
+		source, destination string
+		others              []string // networks of another host
+		want                counts
+		destinations        string // where they count
+	}{
+		"the source's host is up":                    {epoch.FleetSource, "10.0.0.2/32", "10.0.0.1/32", []string{"10.0.0.2/32"}, counts{}, ""},
+		"the source's network's host is up":          {epoch.FleetSource, "10.2.3.0/24", "10.0.0.1/32", []string{"10.2.0.0/16"}, counts{}, ""},
+		"nobody has the source":                      {epoch.FleetSource, "10.0.0.3/32", "10.0.0.1/32", []string{"10.0.0.2/32"}, counts{counted: 100}, "10.0.0.1/32"},
+		"a part of the sources is another's":         {epoch.FleetSource, "10.0.0.0/24", "10.0.0.1/32", []string{"10.0.0.2/32"}, counts{uncertain: 100}, ""},
+		"nobody has the source, and it goes further": {epoch.FleetSource, "10.0.0.3/32", "10.0.0.4/32", []string{"10.0.0.2/32"}, counts{uncertain: 100}, ""},
+		"nobody else is there":                       {epoch.FleetSource, "10.0.0.3/32", "10.0.0.4/32", nil, counts{counted: 100}, "10.0.0.4/32"},
+		"the destination's host is up":               {epoch.FleetDestination, "192.0.2.1/32", "10.0.0.2/32", []string{"10.0.0.2/32"}, counts{}, ""},
+		"nobody has the destination":                 {epoch.FleetDestination, "192.0.2.1/32", "10.0.0.4/32", []string{"10.0.0.2/32"}, counts{uncertain: 100}, ""},
+		"nobody else is there to have it":            {epoch.FleetDestination, "192.0.2.1/32", "10.0.0.4/32", nil, counts{counted: 100}, "10.0.0.4/32"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := newHost("a", "10.0.0.1/32")
+			a.folds(1, test.class, test.source, test.destination, 100)
+			hosts := []*host{a}
+			if test.others != nil {
+				hosts = append(hosts, newHost("b", test.others...))
+				hosts[1].epoch(2)
+			}
+			s, clock := newTestStore(nil)
+			clock.at(3)
+			deliver(t, rand.New(rand.NewPCG(1, 1)), s, hosts...)
+			w := s.Last(10e9)
+			if got := (counts{w.Counted.Bytes, w.Uncertain.Bytes}); got != test.want {
+				t.Errorf("%+v, want %+v", got, test.want)
+			}
+			if test.destinations != "" && w.Tree(flow.Destination).TopAddresses(1)[0].String() != test.destinations {
+				t.Errorf("it counts under %v", w.Tree(flow.Destination).TopAddresses(1)[0].Prefix)
+			}
+		})
+	}
+}
+
+// If a part of a class counts, its bytes are under one prefix of the other dimension
+// that has them all.
+func TestPartOfFleetClass(t *testing.T) {
+	a, b := newHost("a", "10.0.1.0/24"), newHost("b", "10.0.0.2/32")
+	a.folds(1, epoch.FleetSource, "10.0.0.2/32", "10.0.1.7/32", 100)
+	a.folds(1, epoch.FleetSource, "10.0.0.3/32", "10.0.1.9/32", 10)
+	b.epoch(2)
+	s, clock := newTestStore(func(c *Configuration) { c.Levels = hhh.Steps(1, 4) })
+	clock.at(3)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a, b)
+	w := s.Last(10e9)
+	view := w.Tree(flow.Destination).View(0)
+	for view.SelfBytes == 0 {
+		view = view.Children[0]
+	}
+	if w.Counted.Bytes != 10 || w.Uncertain.Bytes != 0 || view.String() != "10.0.1.0/28" || view.SelfBytes != 10 {
+		t.Errorf("counted %d, uncertain %d, %d under %v", w.Counted.Bytes, w.Uncertain.Bytes, view.SelfBytes, view.Prefix)
 	}
 }
 

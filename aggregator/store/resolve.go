@@ -10,7 +10,8 @@ import (
 )
 
 // Every packet is counted at one host, though several may see it on its way.
-// Which one that is follows from the flow and from which hosts cover its second:
+// Which one that is follows from the flow and from which hosts cover the time of
+// the epoch in which it was seen:
 //
 //  1. If the source is an address of covering hosts, they count it: they see all
 //     that they send, before anything can be lost on the way.
@@ -18,58 +19,73 @@ import (
 //  3. Else the flow is in transit, and one of the hosts that see it counts it,
 //     the same one for as long as it does.
 //
-// A host whose exporter was down or that missed epochs doesn't cover the second,
-// and leaves its flows to the next rule. Where several hosts claim one address
-// each has its own of it (container networks), and each counts its own.
-//
-// What an exporter folded has no flow any more; it is in classes by the same
-// rules. Own is counted. The other two classes are traffic that a host of the
-// fleet should have counted as its own: they count nowhere, but since that host
-// may have been down, they widen every interval.
+// A host whose exporter was down or that missed epochs doesn't cover that time, and
+// leaves its flows to the next rule. A host that covers a part of the epoch's time
+// has counted that part, and leaves the rest (see borders.go). Where several hosts
+// claim one address each has its own of it (container networks), and each counts its
+// own. What was folded follows the same rules by its class (see folded.go).
 //
 // A second is resolved only when it is read or closed. Until then the epochs are
-// kept as they came: a host's addresses and whether it covers the second may
-// become known after another host's epochs have come in.
+// kept as they came: a host's addresses and what it covers may become known after
+// another host's epochs have come in.
 
-// resolution decides for the flows of one second.
+// resolution decides for the epochs of one second.
 type resolution struct {
-	claims   *claims
-	transit  *transit
-	names    *namer
-	covering []bool // by exporter id
-	second   int64
-	// For flows that transit doesn't know: the first by name that saw it.
-	first map[flow.Key]uint32
+	store   *Store
+	claims  *claims
+	transit *transit
+	names   *namer
+	second  int64
+	// For flows for which transit has no room: the first by name that saw it.
+	first   map[flow.Key]uint32
+	borders map[*exporter][]neighbour
 }
 
 // end is a flow's address as the rules need it.
 func end(address [16]byte) netip.Addr { return netip.AddrFrom16(address).Unmap() }
 
-// claimed applies the first two rules. settled is false for flows in transit.
-func (r *resolution) claimed(x *exporter, key *flow.Key) (settled, counts bool) {
+// claimed applies the first two rules. Flows that they don't settle are in transit.
+func (r *resolution) claimed(x *exporter, s span, key *flow.Key) (by ruling) {
 	source := end(key.Source)
 	if source.IsLoopback() {
-		return true, true // each host has its own
+		return ruling{settled: true, mine: true} // each host has its own
 	}
-	if settled, counts = r.claims.owner(source, x, r.covering); settled {
-		return settled, counts
+	if r.claims.rule(&by, source, x, s); !by.settled {
+		r.claims.rule(&by, end(key.Destination), x, s)
 	}
-	return r.claims.owner(end(key.Destination), x, r.covering)
+	return by
 }
 
-// counts says whether x counts a flow that it saw. It has to be asked in the
+// share returns what x counts of a flow that it saw. It has to be asked in the
 // order of the exporters' names.
-func (r *resolution) counts(x *exporter, key *flow.Key) bool {
-	if settled, counts := r.claimed(x, key); settled {
-		return counts
+func (r *resolution) share(x *exporter, e *epoch.Epoch, f *epoch.Flow) share {
+	by := r.claimed(x, spanOf(e), &f.Key)
+	if !by.settled {
+		owner := r.owner(x, &f.Key)
+		by.mine = owner == x
+		if !by.mine && owner.coverage(spanOf(e)) != wholly {
+			return share{uncertain: f.Count} // somebody else's, or nobody's
+		}
 	}
-	if owner, known := r.transit.owner(key, r.second); known {
-		return owner == x.id
+	switch {
+	case !by.mine:
+		return share{}
+	case len(by.owners) > 0:
+		return r.rest(e, f, by.owners)
 	}
-	if _, seen := r.first[*key]; !seen {
-		r.first[*key] = x.id
+	return share{Count: f.Count, doubtful: f.Doubtful}
+}
+
+// owner returns who counts a flow in transit that x saw.
+func (r *resolution) owner(x *exporter, key *flow.Key) *exporter {
+	id, known := r.transit.ownerOr(key, x.id, r.second, r.store.now().Unix())
+	if !known {
+		if _, seen := r.first[*key]; !seen {
+			r.first[*key] = x.id
+		}
+		id = r.first[*key]
 	}
-	return r.first[*key] == x.id
+	return r.store.exporters[id]
 }
 
 // resolve makes the content of an open bucket.
@@ -86,20 +102,16 @@ func (r *resolution) resolve(b *bucket) *content {
 
 func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
 	c.addDoubts(e)
-	elsewhere := elsewhere(e)
+	before := c.elsewhere()
+	r.fold(c, x, e)
+	elsewhere := c.elsewhere() - before + e.Hidden.Bytes
 	for i := range e.Flows {
-		if r.counts(x, &e.Flows[i].Key) {
-			c.addFlow(x, &e.Flows[i], elsewhere)
-		}
-	}
-	for i := range e.Ladders {
-		if e.Ladders[i].Class == epoch.Own {
-			c.addFolded(&e.Ladders[i])
-		} else {
-			c.addUncertain(&e.Ladders[i])
-		}
+		c.addFlow(x, &e.Flows[i], r.share(x, e, &e.Flows[i]), elsewhere)
 	}
 }
+
+// elsewhere is how many bytes may be of flows, but aren't under them.
+func (c *content) elsewhere() uint64 { return c.folded.Bytes + c.uncertain.Bytes }
 
 // late makes the content of an epoch that came after its second was closed. By
 // then another host may have stood in for this one, so a flow counts only if no
@@ -114,17 +126,17 @@ func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content
 	}
 	c := &content{distinct: make(distinct), newest: e.End}
 	c.addDoubts(e)
-	elsewhere := elsewhere(e)
-	for i := range e.Flows {
-		if f := &e.Flows[i]; !others[f.Key] && r.counts(x, &f.Key) {
-			c.addFlow(x, f, elsewhere)
+	if len(others) == 0 {
+		r.fold(c, x, e)
+	} else {
+		for i := range e.Ladders {
+			c.addUncertain(&e.Ladders[i])
 		}
 	}
-	for i := range e.Ladders {
-		if e.Ladders[i].Class == epoch.Own && len(others) == 0 {
-			c.addFolded(&e.Ladders[i])
-		} else {
-			c.addUncertain(&e.Ladders[i])
+	elsewhere := c.elsewhere() + e.Hidden.Bytes
+	for i := range e.Flows {
+		if f := &e.Flows[i]; !others[f.Key] {
+			c.addFlow(x, f, r.share(x, e, f), elsewhere)
 		}
 	}
 	c.setNames(r.names)

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -41,8 +42,10 @@ type Store struct {
 	names     *namer
 	peers     *peers
 	buckets   []*bucket // by start
-	records   int       // in open buckets
-	swept     int64     // when transit was swept last
+	borders   []held    // of closed buckets: see borders.go
+	merged    mergedEpochs
+	records   int   // in open buckets
+	swept     int64 // when transit was swept last
 	version   uint64
 	closed    sums // of buckets that are closed
 	shown     sums // what was returned last
@@ -81,7 +84,8 @@ func (s *Store) SetUp(name string, up bool) {
 }
 
 // Append merges an epoch. The store keeps parts of it: it must not be changed
-// afterwards. An error is ErrTime; nothing was merged then.
+// afterwards. An error is ErrTime, and nothing was merged then, or epoch.ErrSketches:
+// all but some sketches was merged, which the error names.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
 	now := s.now()
 	sameKey, err := s.append(name, e, now)
@@ -104,13 +108,14 @@ func (s *Store) append(name string, e *epoch.Epoch, now time.Time) (sameKey bool
 	s.learn(x, e)
 	b := s.bucket(secondOf(e), now)
 	s.observe(b, x, e, now.Unix())
+	var refused error
 	if b.open {
-		s.hold(b, x, e)
+		refused = s.hold(b, x, e)
 	} else {
-		s.addLate(b, x, e)
+		refused = s.addLate(b, x, e)
 	}
 	s.changed()
-	return len(e.Sketches) > 0 && s.key.accept(&e.Sketches[0]), nil
+	return len(e.Sketches) > 0 && s.key.accept(&e.Sketches[0]), refused
 }
 
 // check refuses epochs that no bucket is kept for.
@@ -140,12 +145,11 @@ func (s *Store) exporter(name string) *exporter {
 // learn takes what an epoch says about its host.
 func (s *Store) learn(x *exporter, e *epoch.Epoch) {
 	began := x.extend(e)
-	if moved := !slices.Equal(x.networks, e.LocalNetworks); moved {
-		x.networks = slices.Clone(e.LocalNetworks)
-		s.claims = newClaims(s.exporters)
-		began = true
-	}
+	x.below = e.Exporters
 	if began {
+		s.claims = newClaims(s.exporters)
+	}
+	if began || e.Start.Sub(x.runs[len(x.runs)-1].from) < maxBorderEpoch {
 		s.unresolve(0)
 	}
 }
@@ -172,7 +176,7 @@ func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
 	r := s.resolution(b)
 	for i := range e.Flows {
 		key := &e.Flows[i].Key
-		if settled, _ := r.claimed(x, key); settled {
+		if r.claimed(x, spanOf(e), key).settled {
 			continue
 		}
 		if since, changed := s.transit.observe(key, x.id, b.start, now); changed {
@@ -188,44 +192,53 @@ func (s *Store) passed(exporter uint32, second int64) bool {
 }
 
 // hold adds an epoch to an open bucket.
-func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) {
-	s.accept(x, e, b.distinct)
+func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) error {
+	refused := s.accept(x, e, b.distinct)
 	b.hold(x, e)
+	s.merged.notice(b, e)
 	s.records += records(e)
 	for i := 0; s.records > s.configuration.MaxOpenRecords && i < len(s.buckets); i++ {
 		s.close(s.buckets[i])
 	}
+	return refused
 }
 
 // addLate adds an epoch to a closed bucket.
-func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) {
+func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) error {
 	late := s.resolution(b).late(b.content, x, e)
-	s.accept(x, e, late.distinct)
+	s.merged.notice(b, e)
+	refused := s.accept(x, e, late.distinct)
 	s.closed.add(late)
 	b.content = merged(b.content, late)
 	b.content.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
+	return refused
 }
 
-// accept merges an epoch's sketches, those of the fleet's key.
-func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) {
+// accept merges an epoch's sketches, those of the fleet's key, and names the others.
+func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) error {
+	var refused []string
+	var key uint64
 	for i := range e.Sketches {
-		if s.key.accept(&e.Sketches[i]) {
-			into.add(e.Sketches[i].Of, e.Sketches[i].HLL)
-		} else {
-			x.refused++
+		sketch := &e.Sketches[i]
+		if s.key.accept(sketch) {
+			into.add(sketch.Of, sketch.HLL)
+			continue
 		}
+		refused, key = append(refused, sketch.Of), sketch.KeyFingerprint
 	}
+	if len(refused) == 0 {
+		return nil
+	}
+	x.refused += uint64(len(refused))
+	return fmt.Errorf("%w: those of %.100s are under key %016x, the fleet's is %016x",
+		epoch.ErrSketches, strings.Join(refused, ", "), key, s.key.fingerprint)
 }
 
 // resolution prepares to decide who counts what in a bucket.
 func (s *Store) resolution(b *bucket) *resolution {
-	covering := make([]bool, len(s.exporters))
-	for i, x := range s.exporters {
-		covering[i] = x.covers(b.from(), b.to())
-	}
 	return &resolution{
-		claims: s.claims, transit: s.transit, names: s.names, covering: covering, second: b.start,
-		first: make(map[flow.Key]uint32),
+		store: s, claims: s.claims, transit: s.transit, names: s.names, second: b.start,
+		first: make(map[flow.Key]uint32), borders: make(map[*exporter][]neighbour),
 	}
 }
 

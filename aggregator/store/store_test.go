@@ -5,6 +5,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -176,7 +178,15 @@ func TestDistinct(t *testing.T) {
 	s, clock := newTestStore(nil)
 	clock.at(5)
 	deliver(t, r, s, a)
-	deliver(t, r, s, b)
+	for _, e := range b.epochs {
+		err := s.Append("b", e)
+		if refused := e == b.epoch(4); errors.Is(err, epoch.ErrSketches) != refused || (err == nil) == refused {
+			t.Errorf("epoch %d: %v", e.Sequence, err)
+		}
+		if err != nil && !strings.HasSuffix(err.Error(), "those of flows are under key 0000000000000008, the fleet's is 0000000000000007") {
+			t.Errorf("%q doesn't say what is wrong", err)
+		}
+	}
 	if got := s.Between(t0.Add(2*time.Second), t0.Add(4*time.Second)).Distinct()[epoch.OfFlows]; math.Abs(got/20_000-1) > 3*hll.RelativeError {
 		t.Errorf("%v flows in two seconds, want 20,000", got)
 	}
@@ -240,27 +250,39 @@ func TestWatchConflates(t *testing.T) {
 func TestClaims(t *testing.T) {
 	a := &exporter{id: 0, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("0.0.0.0/0")}}
 	b := &exporter{id: 1, networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/32"), netip.MustParsePrefix("fe80::5/128"), netip.MustParsePrefix("127.0.0.0/8")}}
-	c := newClaims([]*exporter{a, b})
-	both := []bool{true, true}
+	all, late := run{from: t0, to: t0.Add(time.Minute)}, run{from: t0.Add(10 * time.Second), to: t0.Add(time.Minute)}
+	at := span{t0.Add(9 * time.Second), t0.Add(11 * time.Second)}
 	for _, test := range []struct {
-		address  string
-		covering []bool
-		owner    *exporter
+		address string
+		a, b    []run
+		x       *exporter
+		want    ruling
 	}{
-		{"10.0.0.1", both, a},
-		{"10.0.0.5", both, b},
-		{"10.0.0.5", []bool{true, false}, a}, // the next longer claim stands in
-		{"10.0.0.5", []bool{false, false}, nil},
-		{"fe80::5", both, b},
-		{"::1", both, nil},
-		{"127.0.0.1", both, nil},
-		{"192.0.2.1", both, nil},
+		{"10.0.0.1", []run{all}, []run{all}, a, ruling{settled: true, mine: true}},
+		{"10.0.0.1", []run{all}, []run{all}, b, ruling{settled: true}},
+		{"10.0.0.5", []run{all}, []run{all}, a, ruling{settled: true}},
+		{"10.0.0.5", []run{all}, []run{all}, b, ruling{settled: true, mine: true}},
+		{"10.0.0.5", []run{all}, nil, a, ruling{settled: true, mine: true}}, // the next longer claim stands in
+		{"10.0.0.5", []run{all}, []run{late}, a, ruling{settled: true, mine: true, owners: []*exporter{b}}},
+		{"10.0.0.5", []run{all}, []run{late}, b, ruling{settled: true, mine: true}}, // what it saw it covers
+		{"10.0.0.1", []run{late}, []run{all}, b, ruling{owners: []*exporter{a}}},
+		{"10.0.0.1", nil, []run{all}, b, ruling{}},
+		{"fe80::5", []run{all}, []run{all}, a, ruling{settled: true}},
+		{"::1", []run{all}, []run{all}, a, ruling{}},
+		{"127.0.0.1", []run{all}, []run{all}, b, ruling{}},
+		{"192.0.2.1", []run{all}, []run{all}, a, ruling{}},
 	} {
+		a.runs, b.runs = slices.Clone(test.a), slices.Clone(test.b)
 		for _, x := range []*exporter{a, b} {
-			claimed, mine := c.owner(netip.MustParseAddr(test.address), x, test.covering)
-			if claimed != (test.owner != nil) || mine != (test.owner == x) {
-				t.Errorf("%s, covering %v: exporter %d: claimed %v, mine %v", test.address, test.covering, x.id, claimed, mine)
+			for i := range x.runs {
+				x.runs[i].networks = x.networks
 			}
+		}
+		c := newClaims([]*exporter{a, b})
+		var got ruling
+		c.rule(&got, netip.MustParseAddr(test.address), test.x, at)
+		if got.settled != test.want.settled || got.mine != test.want.mine || !slices.Equal(got.owners, test.want.owners) {
+			t.Errorf("%s, seen by %d while a covers %v and b %v: %+v, want %+v", test.address, test.x.id, test.a, test.b, got, test.want)
 		}
 	}
 }

@@ -33,8 +33,8 @@ func (w *Window) TopServices(k int) []Ranked[flow.Service] {
 	return top(w, k, compare, func(f *counted) (key flow.Service, spared uint64) { return flow.ServiceOf(&f.Key), 0 })
 }
 
-// share is what a window holds of something.
-type share struct {
+// portion is what a window holds of something.
+type portion struct {
 	epoch.Count
 	doubtful, spared uint64
 }
@@ -42,7 +42,7 @@ type share struct {
 // top ranks the window's flows by the keys that of finds in them. Equal ranks are
 // in the order of compare.
 func top[K comparable](w *Window, k int, compare func(a, b K) int, of func(*counted) (key K, spared uint64)) []Ranked[K] {
-	sums := make(map[K]share)
+	sums := make(map[K]portion)
 	for f := range w.flows() {
 		key, spared := of(f)
 		sum := sums[key]

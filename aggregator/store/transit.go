@@ -69,6 +69,16 @@ func (t *transit) owner(key *flow.Key, second int64) (exporter uint32, known boo
 	return held.owner, known
 }
 
+// ownerOr returns who counts a flow in a second, and gives one that nobody has to
+// the exporter. It isn't known if the memory is full.
+func (t *transit) ownerOr(key *flow.Key, exporter uint32, second, now int64) (owner uint32, known bool) {
+	if owner, known = t.owner(key, second); !known {
+		t.observe(key, exporter, second, now)
+		owner, known = t.owner(key, second)
+	}
+	return owner, known
+}
+
 // sweep forgets flows of which nothing came in since a second of the
 // aggregator's clock.
 func (t *transit) sweep(before int64) {

@@ -86,9 +86,14 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 		End:      time.Unix(0, message.EndUnixNano),
 		Doubtful: decodeCount(message.Doubtful),
 		Hidden:   decodeCount(message.Hidden),
+
+		Exporters: Exporters{Known: message.Exporters.GetKnown(), Up: message.Exporters.GetUp()},
 	}
 	if e.Sequence == 0 {
 		return nil, invalid("sequence 0")
+	}
+	if e.Exporters.Up > e.Exporters.Known {
+		return nil, invalid("epoch %d has %d exporters up of %d", e.Sequence, e.Exporters.Up, e.Exporters.Known)
 	}
 	if e.End.Before(e.Start) {
 		return nil, invalid("epoch %d ends before it starts", e.Sequence)

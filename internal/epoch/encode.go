@@ -27,6 +27,9 @@ func Encode(e *Epoch) ([]byte, error) {
 		Doubtful:      encodeCount(e.Doubtful),
 		Hidden:        encodeCount(e.Hidden),
 	}
+	if e.Exporters != (Exporters{}) {
+		message.Exporters = &epochpb.Exporters{Known: e.Exporters.Known, Up: e.Exporters.Up}
+	}
 	for i := range e.Devices {
 		message.Devices = append(message.Devices, encodeDevice(&e.Devices[i]))
 	}

@@ -9,6 +9,7 @@
 package epoch
 
 import (
+	"errors"
 	"net/netip"
 	"time"
 
@@ -37,6 +38,8 @@ type Epoch struct {
 	// Hidden is what of all duplicates may be traffic that is counted nowhere,
 	// because the device that counts the flow hasn't seen as much.
 	Hidden Count
+	// Exporters are those below an aggregator; none in an exporter's own epoch.
+	Exporters Exporters
 	// FoldedFlows isn't sent. It belongs to the ledger that closed the epoch and is
 	// valid as long as that says; nil if there is none.
 	FoldedFlows *FoldedFlows
@@ -47,6 +50,10 @@ type Epoch struct {
 	// isn't sent; nil if there is none.
 	SampledPairs *pairs.Thinned
 }
+
+// Exporters is how many exporters there are, directly or by way of aggregators, and
+// how many of them answer.
+type Exporters struct{ Known, Up uint32 }
 
 // FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of
 // hashes under Seed.
@@ -132,6 +139,10 @@ type Prefix struct {
 	netip.Prefix
 	Count
 }
+
+// ErrSketches is the error of an epoch that was taken without some of its sketches,
+// which can't be merged with others.
+var ErrSketches = errors.New("sketches are refused")
 
 // The things that are counted distinctly, each by one Sketch.
 const (

@@ -70,6 +70,7 @@ func example() *Epoch {
 			},
 			Crowded: []pairs.Crowded{{Dimension: flow.Destination, Address: address("10.0.0.3"), Level: 9}, {Dimension: flow.Source, Address: address("fd00::3"), Level: 4}},
 		},
+		Exporters:     Exporters{Known: 7, Up: 5},
 	}
 }
 
@@ -170,6 +171,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"doubtful packets": {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Packets = 11 }, "doubtful"},
 		"hidden bytes":     {func(b *epochpb.Batch) { b.Epochs[0].Hidden.Bytes = 501 }, "501 hidden bytes, but 500"},
 		"hidden packets":   {func(b *epochpb.Batch) { b.Epochs[0].Hidden.Packets = 6 }, "hidden"},
+		"exporters up":     {func(b *epochpb.Batch) { b.Epochs[0].Exporters.Up = 8 }, "8 exporters up of 7"},
 		"short errors":     {func(b *epochpb.Batch) { b.Epochs[0].Flows.Errors = b.Epochs[0].Flows.Errors[1:] }, "flow columns"},
 		"more IPv4":        {func(b *epochpb.Batch) { b.Epochs[0].Flows.Ipv4 = 1 << 30 }, "flow columns"},
 		"port":             {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts[0] = 70000 }, "port"},

@@ -81,7 +81,7 @@ func (a *Authority) Client(issuer *Authority) *http.Client {
 	trusted.AddCert(a.certificate)
 	c := &tls.Config{RootCAs: trusted}
 	if issuer != nil {
-		certificate, key := issuer.sign("client", template("client"))
+		certificate, key := issuer.sign("shown", template("client")) // programs may be reading client.crt
 		shown := tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}
 		// Whoever asks for another authority's gets it all the same.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &shown, nil }

@@ -95,20 +95,35 @@ epochs:
 
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
+	f := newLab(t)
+	f.start(t, exporterConfig, f.network.HostNames()...)
+	return f
+}
+
+// newLab brings the lab up without a program in it.
+func newLab(t *testing.T) *fleet {
+	t.Helper()
 	testutil.RequireRoot(t)
 	configuration := network.DefaultConfiguration()
 	configuration.Prefix = "" // namespaces that end with the test
 	n, err := network.Up(configuration)
 	must(t, err)
 	t.Cleanup(func() { must(t, n.Down()) })
-	f := &fleet{network: n, exporters: map[string]*server{}, directory: t.TempDir()}
+	return &fleet{network: n}
+}
+
+// start starts exporters on some hosts, of a configuration but for its fleet, and an
+// aggregator of these. They end with the test.
+func (f *fleet) start(t *testing.T, config string, hosts ...string) {
+	t.Helper()
+	f.exporters, f.directory = map[string]*server{}, t.TempDir()
 	var prefixes, targets []string
-	for _, p := range configuration.Fleet() {
+	for _, p := range f.network.Configuration().Fleet() {
 		prefixes = append(prefixes, fmt.Sprintf("%q", p))
 	}
-	file := f.write(t, "exporter.yml", fmt.Sprintf(exporterConfig, strings.Join(prefixes, ", ")))
-	for _, host := range n.HostNames() {
-		s := newServer(t, n.Namespace(host), "tma-exporter", "--config.file="+file)
+	file := f.write(t, "exporter.yml", fmt.Sprintf(config, strings.Join(prefixes, ", ")))
+	for _, host := range hosts {
+		s := newServer(t, f.network.Namespace(host), "tma-exporter", "--config.file="+file)
 		f.exporters[host] = s
 		targets = append(targets, fmt.Sprintf("%q", strings.TrimPrefix(s.url, "http://")))
 	}
@@ -118,10 +133,9 @@ func newFleet(t *testing.T) *fleet {
 	file = f.write(t, "aggregator.yml", fmt.Sprintf("scrape_configs: [{job_name: lab, static_configs: [{targets: [%s]}]}]\n", strings.Join(targets, ", ")))
 	f.aggregator = newServer(t, here, "tma-aggregator", "--config.file="+file)
 	f.waitReady(t)
-	// Who counts a flow is decided by the second. In the one in which an exporter
-	// starts, others stand in for it, and packets on their way may count twice or not.
-	f.settle(t)
-	return f
+	// What is in an epoch during which another exporter started may be counted twice,
+	// or not.
+	f.waitForEpochs(t, time.Now())
 }
 
 func (f *fleet) write(t *testing.T, name, text string) string {

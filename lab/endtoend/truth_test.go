@@ -53,8 +53,9 @@ func (f *fleet) prefixes(host string) []netip.Prefix {
 	return list
 }
 
-// send makes every host send its share to all others, at once.
-func (f *fleet) send(t *testing.T) truth {
+// send makes every host send its share of some packets and flows to all others, at
+// once.
+func (f *fleet) send(t *testing.T, packets, flows int) truth {
 	t.Helper()
 	var mu sync.Mutex
 	var group sync.WaitGroup
@@ -181,8 +182,14 @@ func (s *server) batch(t *testing.T, after uint64) *epoch.Batch {
 // aggregator: two epochs that began after the last packet.
 func (f *fleet) settle(t *testing.T) {
 	t.Helper()
-	now := time.Now()
-	testutil.Eventually(t, 10*time.Second, "the aggregator has the epochs after the last packet", func() bool {
+	f.waitForEpochs(t, time.Now().Add(time.Second))
+}
+
+// waitForEpochs waits until the aggregator has an epoch of each exporter that ended
+// after a time.
+func (f *fleet) waitForEpochs(t *testing.T, after time.Time) {
+	t.Helper()
+	testutil.Eventually(t, 10*time.Second, "the aggregator has every exporter's next epochs", func() bool {
 		var answer struct {
 			Exporters []struct {
 				LastEpoch time.Time `json:"last_epoch"`
@@ -192,7 +199,7 @@ func (f *fleet) settle(t *testing.T) {
 		return !slices.ContainsFunc(answer.Exporters, func(e struct {
 			LastEpoch time.Time `json:"last_epoch"`
 		}) bool {
-			return e.LastEpoch.Before(now.Add(time.Second))
+			return !e.LastEpoch.After(after)
 		})
 	})
 }
@@ -227,7 +234,7 @@ func TestEndToEnd(t *testing.T) {
 	for host := range f.exporters {
 		before[host] = f.counters(t, host)
 	}
-	sent := f.send(t)
+	sent := f.send(t, packets, flows)
 	f.settle(t)
 	all := sent.all()
 	if len(all) != flows {

@@ -264,7 +264,9 @@ type Epoch struct {
 	// Of the duplicates: may be counted nowhere. At most all of them.
 	Hidden *Count `protobuf:"bytes,12,opt,name=hidden,proto3" json:"hidden,omitempty"`
 	// Who talked to whom, by a sample under the key of the sketches; none if missing.
-	Pairs         *Pairs `protobuf:"bytes,13,opt,name=pairs,proto3" json:"pairs,omitempty"`
+	Pairs *Pairs `protobuf:"bytes,13,opt,name=pairs,proto3" json:"pairs,omitempty"`
+	// Of an aggregator's epoch: the exporters below it.
+	Exporters     *Exporters `protobuf:"bytes,14,opt,name=exporters,proto3" json:"exporters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +392,66 @@ func (x *Epoch) GetPairs() *Pairs {
 	return nil
 }
 
+func (x *Epoch) GetExporters() *Exporters {
+	if x != nil {
+		return x.Exporters
+	}
+	return nil
+}
+
+type Exporters struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Known uint32                 `protobuf:"varint,1,opt,name=known,proto3" json:"known,omitempty"`
+	// Of those: answer. At most all of them.
+	Up            uint32 `protobuf:"varint,2,opt,name=up,proto3" json:"up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Exporters) Reset() {
+	*x = Exporters{}
+	mi := &file_epoch_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Exporters) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Exporters) ProtoMessage() {}
+
+func (x *Exporters) ProtoReflect() protoreflect.Message {
+	mi := &file_epoch_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Exporters.ProtoReflect.Descriptor instead.
+func (*Exporters) Descriptor() ([]byte, []int) {
+	return file_epoch_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Exporters) GetKnown() uint32 {
+	if x != nil {
+		return x.Known
+	}
+	return 0
+}
+
+func (x *Exporters) GetUp() uint32 {
+	if x != nil {
+		return x.Up
+	}
+	return 0
+}
+
 type Count struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Packets       uint64                 `protobuf:"varint,1,opt,name=packets,proto3" json:"packets,omitempty"`
@@ -400,7 +462,7 @@ type Count struct {
 
 func (x *Count) Reset() {
 	*x = Count{}
-	mi := &file_epoch_proto_msgTypes[2]
+	mi := &file_epoch_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -412,7 +474,7 @@ func (x *Count) String() string {
 func (*Count) ProtoMessage() {}
 
 func (x *Count) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[2]
+	mi := &file_epoch_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -425,7 +487,7 @@ func (x *Count) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Count.ProtoReflect.Descriptor instead.
 func (*Count) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{2}
+	return file_epoch_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Count) GetPackets() uint64 {
@@ -456,7 +518,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_epoch_proto_msgTypes[3]
+	mi := &file_epoch_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +530,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[3]
+	mi := &file_epoch_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +543,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{3}
+	return file_epoch_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Device) GetName() string {
@@ -537,7 +599,7 @@ type Reason struct {
 
 func (x *Reason) Reset() {
 	*x = Reason{}
-	mi := &file_epoch_proto_msgTypes[4]
+	mi := &file_epoch_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -549,7 +611,7 @@ func (x *Reason) String() string {
 func (*Reason) ProtoMessage() {}
 
 func (x *Reason) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[4]
+	mi := &file_epoch_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -562,7 +624,7 @@ func (x *Reason) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reason.ProtoReflect.Descriptor instead.
 func (*Reason) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{4}
+	return file_epoch_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Reason) GetReason() string {
@@ -610,7 +672,7 @@ type Flows struct {
 
 func (x *Flows) Reset() {
 	*x = Flows{}
-	mi := &file_epoch_proto_msgTypes[5]
+	mi := &file_epoch_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -622,7 +684,7 @@ func (x *Flows) String() string {
 func (*Flows) ProtoMessage() {}
 
 func (x *Flows) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[5]
+	mi := &file_epoch_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -635,7 +697,7 @@ func (x *Flows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flows.ProtoReflect.Descriptor instead.
 func (*Flows) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{5}
+	return file_epoch_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Flows) GetIpv4() uint32 {
@@ -737,7 +799,7 @@ type Pairs struct {
 
 func (x *Pairs) Reset() {
 	*x = Pairs{}
-	mi := &file_epoch_proto_msgTypes[6]
+	mi := &file_epoch_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +811,7 @@ func (x *Pairs) String() string {
 func (*Pairs) ProtoMessage() {}
 
 func (x *Pairs) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[6]
+	mi := &file_epoch_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +824,7 @@ func (x *Pairs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pairs.ProtoReflect.Descriptor instead.
 func (*Pairs) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{6}
+	return file_epoch_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Pairs) GetLevel() uint32 {
@@ -826,7 +888,7 @@ type Crowded struct {
 
 func (x *Crowded) Reset() {
 	*x = Crowded{}
-	mi := &file_epoch_proto_msgTypes[7]
+	mi := &file_epoch_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -838,7 +900,7 @@ func (x *Crowded) String() string {
 func (*Crowded) ProtoMessage() {}
 
 func (x *Crowded) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[7]
+	mi := &file_epoch_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -851,7 +913,7 @@ func (x *Crowded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Crowded.ProtoReflect.Descriptor instead.
 func (*Crowded) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{7}
+	return file_epoch_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Crowded) GetDimension() Dimension {
@@ -889,7 +951,7 @@ type Ladder struct {
 
 func (x *Ladder) Reset() {
 	*x = Ladder{}
-	mi := &file_epoch_proto_msgTypes[8]
+	mi := &file_epoch_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +963,7 @@ func (x *Ladder) String() string {
 func (*Ladder) ProtoMessage() {}
 
 func (x *Ladder) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[8]
+	mi := &file_epoch_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +976,7 @@ func (x *Ladder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ladder.ProtoReflect.Descriptor instead.
 func (*Ladder) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{8}
+	return file_epoch_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Ladder) GetDimension() Dimension {
@@ -959,7 +1021,7 @@ type Level struct {
 
 func (x *Level) Reset() {
 	*x = Level{}
-	mi := &file_epoch_proto_msgTypes[9]
+	mi := &file_epoch_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1033,7 @@ func (x *Level) String() string {
 func (*Level) ProtoMessage() {}
 
 func (x *Level) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[9]
+	mi := &file_epoch_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1046,7 @@ func (x *Level) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Level.ProtoReflect.Descriptor instead.
 func (*Level) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{9}
+	return file_epoch_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Level) GetPrefixLength() uint32 {
@@ -1038,7 +1100,7 @@ type Sketch struct {
 
 func (x *Sketch) Reset() {
 	*x = Sketch{}
-	mi := &file_epoch_proto_msgTypes[10]
+	mi := &file_epoch_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1112,7 @@ func (x *Sketch) String() string {
 func (*Sketch) ProtoMessage() {}
 
 func (x *Sketch) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[10]
+	mi := &file_epoch_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1125,7 @@ func (x *Sketch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sketch.ProtoReflect.Descriptor instead.
 func (*Sketch) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{10}
+	return file_epoch_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Sketch) GetOf() string {
@@ -1131,7 +1193,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\aboot_id\x18\x01 \x01(\fR\x06bootId\x12'\n" +
 	"\x0foldest_sequence\x18\x02 \x01(\x04R\x0eoldestSequence\x12'\n" +
 	"\x0fnewest_sequence\x18\x03 \x01(\x04R\x0enewestSequence\x12+\n" +
-	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\x8a\x04\n" +
+	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\xc1\x04\n" +
 	"\x05Epoch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
@@ -1146,7 +1208,11 @@ const file_epoch_proto_rawDesc = "" +
 	" \x03(\fR\rlocalNetworks\x12/\n" +
 	"\bdoubtful\x18\v \x01(\v2\x13.tma.epoch.v1.CountR\bdoubtful\x12+\n" +
 	"\x06hidden\x18\f \x01(\v2\x13.tma.epoch.v1.CountR\x06hidden\x12)\n" +
-	"\x05pairs\x18\r \x01(\v2\x13.tma.epoch.v1.PairsR\x05pairs\"7\n" +
+	"\x05pairs\x18\r \x01(\v2\x13.tma.epoch.v1.PairsR\x05pairs\x125\n" +
+	"\texporters\x18\x0e \x01(\v2\x17.tma.epoch.v1.ExportersR\texporters\"1\n" +
+	"\tExporters\x12\x14\n" +
+	"\x05known\x18\x01 \x01(\rR\x05known\x12\x0e\n" +
+	"\x02up\x18\x02 \x01(\rR\x02up\"7\n" +
 	"\x05Count\x12\x18\n" +
 	"\apackets\x18\x01 \x01(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\x92\x02\n" +
@@ -1231,48 +1297,50 @@ func file_epoch_proto_rawDescGZIP() []byte {
 }
 
 var file_epoch_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_epoch_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_epoch_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_epoch_proto_goTypes = []any{
-	(Direction)(0),  // 0: tma.epoch.v1.Direction
-	(Dimension)(0),  // 1: tma.epoch.v1.Dimension
-	(Class)(0),      // 2: tma.epoch.v1.Class
-	(*Batch)(nil),   // 3: tma.epoch.v1.Batch
-	(*Epoch)(nil),   // 4: tma.epoch.v1.Epoch
-	(*Count)(nil),   // 5: tma.epoch.v1.Count
-	(*Device)(nil),  // 6: tma.epoch.v1.Device
-	(*Reason)(nil),  // 7: tma.epoch.v1.Reason
-	(*Flows)(nil),   // 8: tma.epoch.v1.Flows
-	(*Pairs)(nil),   // 9: tma.epoch.v1.Pairs
-	(*Crowded)(nil), // 10: tma.epoch.v1.Crowded
-	(*Ladder)(nil),  // 11: tma.epoch.v1.Ladder
-	(*Level)(nil),   // 12: tma.epoch.v1.Level
-	(*Sketch)(nil),  // 13: tma.epoch.v1.Sketch
+	(Direction)(0),    // 0: tma.epoch.v1.Direction
+	(Dimension)(0),    // 1: tma.epoch.v1.Dimension
+	(Class)(0),        // 2: tma.epoch.v1.Class
+	(*Batch)(nil),     // 3: tma.epoch.v1.Batch
+	(*Epoch)(nil),     // 4: tma.epoch.v1.Epoch
+	(*Exporters)(nil), // 5: tma.epoch.v1.Exporters
+	(*Count)(nil),     // 6: tma.epoch.v1.Count
+	(*Device)(nil),    // 7: tma.epoch.v1.Device
+	(*Reason)(nil),    // 8: tma.epoch.v1.Reason
+	(*Flows)(nil),     // 9: tma.epoch.v1.Flows
+	(*Pairs)(nil),     // 10: tma.epoch.v1.Pairs
+	(*Crowded)(nil),   // 11: tma.epoch.v1.Crowded
+	(*Ladder)(nil),    // 12: tma.epoch.v1.Ladder
+	(*Level)(nil),     // 13: tma.epoch.v1.Level
+	(*Sketch)(nil),    // 14: tma.epoch.v1.Sketch
 }
 var file_epoch_proto_depIdxs = []int32{
 	4,  // 0: tma.epoch.v1.Batch.epochs:type_name -> tma.epoch.v1.Epoch
-	6,  // 1: tma.epoch.v1.Epoch.devices:type_name -> tma.epoch.v1.Device
-	8,  // 2: tma.epoch.v1.Epoch.flows:type_name -> tma.epoch.v1.Flows
-	11, // 3: tma.epoch.v1.Epoch.ladders:type_name -> tma.epoch.v1.Ladder
-	13, // 4: tma.epoch.v1.Epoch.sketches:type_name -> tma.epoch.v1.Sketch
-	5,  // 5: tma.epoch.v1.Epoch.doubtful:type_name -> tma.epoch.v1.Count
-	5,  // 6: tma.epoch.v1.Epoch.hidden:type_name -> tma.epoch.v1.Count
-	9,  // 7: tma.epoch.v1.Epoch.pairs:type_name -> tma.epoch.v1.Pairs
-	0,  // 8: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
-	5,  // 9: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
-	5,  // 10: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
-	5,  // 11: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
-	7,  // 12: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
-	5,  // 13: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
-	10, // 14: tma.epoch.v1.Pairs.crowded:type_name -> tma.epoch.v1.Crowded
-	1,  // 15: tma.epoch.v1.Crowded.dimension:type_name -> tma.epoch.v1.Dimension
-	1,  // 16: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
-	2,  // 17: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
-	12, // 18: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	7,  // 1: tma.epoch.v1.Epoch.devices:type_name -> tma.epoch.v1.Device
+	9,  // 2: tma.epoch.v1.Epoch.flows:type_name -> tma.epoch.v1.Flows
+	12, // 3: tma.epoch.v1.Epoch.ladders:type_name -> tma.epoch.v1.Ladder
+	14, // 4: tma.epoch.v1.Epoch.sketches:type_name -> tma.epoch.v1.Sketch
+	6,  // 5: tma.epoch.v1.Epoch.doubtful:type_name -> tma.epoch.v1.Count
+	6,  // 6: tma.epoch.v1.Epoch.hidden:type_name -> tma.epoch.v1.Count
+	10, // 7: tma.epoch.v1.Epoch.pairs:type_name -> tma.epoch.v1.Pairs
+	5,  // 8: tma.epoch.v1.Epoch.exporters:type_name -> tma.epoch.v1.Exporters
+	0,  // 9: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
+	6,  // 10: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
+	6,  // 11: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
+	6,  // 12: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
+	8,  // 13: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
+	6,  // 14: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
+	11, // 15: tma.epoch.v1.Pairs.crowded:type_name -> tma.epoch.v1.Crowded
+	1,  // 16: tma.epoch.v1.Crowded.dimension:type_name -> tma.epoch.v1.Dimension
+	1,  // 17: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
+	2,  // 18: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
+	13, // 19: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_epoch_proto_init() }
@@ -1286,7 +1354,7 @@ func file_epoch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_epoch_proto_rawDesc), len(file_epoch_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
