@@ -56,10 +56,11 @@ type encodedEpoch struct {
 
 // NewHistory returns an empty History.
 func NewHistory(c HistoryConfig) *History {
+	ladders := fold.NewLadders(ladderEntries)
 	return &History{
 		config:     c,
-		ladders:    fold.NewLadders(ladderEntries),
-		fitter:     fitter{ladders: fold.NewLadders(ladderEntries)},
+		ladders:    ladders,
+		fitter:     fitter{ladders: ladders.Sibling()},
 		compressor: newCompressor(),
 		added:      make(chan struct{}),
 	}

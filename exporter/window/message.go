@@ -33,14 +33,15 @@ func (s *sizes) total() (sum int) {
 // asked for even where nothing repeats: registers never do.
 func newCompressor() *zstd.Encoder {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
+		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}
 	return encoder
 }
 
-// compress makes the Message of what epoch.Encode returned.
+// compress makes the Message of what epoch.Encode returned, with no memory beyond its
+// end: it is kept for minutes.
 func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 	small := epoch.AppendBatchPrefix(nil, len(encoded))
 	flush := func() {
@@ -59,7 +60,7 @@ func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 	}
 	flush()
 	s[epoch.PartOther] += len(m) - s.total()
-	return m, s
+	return append(make(Message, 0, len(m)), m...), s
 }
 
 // decompressor has DecodeAll alone used, which is safe for concurrent use. No message
