@@ -3,6 +3,7 @@ package main
 import (
 	"debug/elf"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +16,12 @@ const garbagePercent = 10
 
 // spareMemory keeps garbage from taking as much memory as all windows do, and gives back
 // what isn't needed any more once the program is loaded, of which the kernel's types
-// (BTF) are most. Who has set GOGC knows better.
-func spareMemory() {
+// (BTF) are most. Who has set GOGC knows better. What is allocated where is noted, in
+// another MiB, only where profiles are served.
+func spareMemory(profiles bool) {
+	if !profiles {
+		runtime.MemProfileRate = 0
+	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
 	}

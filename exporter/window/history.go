@@ -43,7 +43,7 @@ type History struct {
 	mu     sync.Mutex
 	config HistoryConfig
 	epochs []encodedEpoch // oldest first
-	bytes  int            // of epochs
+	bytes  int            // of memory that the messages take
 	added  chan struct{}  // closed by the next Keep
 }
 
@@ -127,7 +127,7 @@ func (h *History) Keep(sequence uint64, end time.Time, message Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.epochs = append(h.epochs, encodedEpoch{sequence, end, message})
-	h.bytes += len(message)
+	h.bytes += cap(message)
 	h.expire()
 	close(h.added)
 	h.added = make(chan struct{})
@@ -192,7 +192,7 @@ func (h *History) expire() {
 		if h.bytes <= h.config.MaxBytes && newest.Sub(oldest.end) <= h.config.Retention {
 			return
 		}
-		h.bytes -= len(oldest.message)
+		h.bytes -= cap(oldest.message)
 		oldest.message = nil // the array behind the slice lives on for a while
 		h.epochs = h.epochs[1:]
 	}

@@ -1,6 +1,7 @@
 package window
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -40,8 +41,8 @@ func newCompressor() *zstd.Encoder {
 	return encoder
 }
 
-// compress makes the Message of what epoch.Encode returned, with no memory beyond its
-// end: it is kept for minutes.
+// compress makes the Message of what epoch.Encode returned. It is kept for minutes, so
+// it takes no more memory than it has to: its capacity, which is what the heap gave.
 func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 	small := epoch.AppendBatchPrefix(nil, len(encoded))
 	flush := func() {
@@ -60,7 +61,7 @@ func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 	}
 	flush()
 	s[epoch.PartOther] += len(m) - s.total()
-	return append(make(Message, 0, len(m)), m...), s
+	return slices.Clone(m), s
 }
 
 // decompressor has DecodeAll alone used, which is safe for concurrent use. No message
