@@ -37,7 +37,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	if err := capture.DropPrivileges(); err != nil {
 		return err
 	}
-	spareMemory()
+	spareMemory(o.Profiles)
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w, logger)
 	endpoints, err := w.endpoints()

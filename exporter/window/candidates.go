@@ -99,10 +99,10 @@ func (c *candidates[K]) bytes() iter.Seq[uint64] {
 	}
 }
 
-// take returns the pane of the n largest and of some chosen keys besides, in no
-// order, and empties the table. It uses and returns scratch.
+// take returns the pane of the n largest and of some chosen keys besides, a quarter as
+// many as a rule, in no order, and empties the table. It uses and returns scratch.
 func (c *candidates[K]) take(n int, chosen iter.Seq[K], scratch []uint64) (pane[K], []uint64) {
-	all := make([]counted[K], 0, min(n, len(c.taken)))
+	all := make([]counted[K], 0, min(n+n/4, len(c.taken))) // kept as long as the pane
 	for key := range chosen {
 		if count := c.pull(key); count != (epoch.Count{}) {
 			all = append(all, counted[K]{key, count})

@@ -10,7 +10,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 )
 
-// Sizes of a FlowSketch: 6 MiB, however long it reaches back.
+// Sizes of a FlowSketch: 3.25 MiB, however long it reaches back.
 const (
 	flowPanes       = 24
 	flowPaneColumns = 1 << 13
@@ -19,20 +19,22 @@ const (
 // FlowSketch bounds the bytes of each flow that isn't among those that went out, over
 // the last minutes: the smaller flows of each epoch, and what of flows was folded
 // before its end. It is a ring of Count-Min sketches, each of a span of time, whose
-// memory comes with the first flow that it has to hold. Safe for concurrent use.
+// memory comes with the first flow that it has to hold; those whose time is over are
+// packed. Safe for concurrent use.
 type FlowSketch struct {
 	history *History
 	span    time.Duration // of a pane
 
-	mu    sync.Mutex
-	seed  *flow.HashSeed
-	panes [flowPanes]flowPane
-	last  int // the pane that is being filled
+	mu     sync.Mutex
+	seed   *flow.HashSeed
+	panes  [flowPanes]flowPane
+	last   int         // the pane that is being filled
+	sketch *cms.Sketch // that pane's; nil if nothing had to be counted yet
 }
 
 // flowPane is what several epochs in a row have in common.
 type flowPane struct {
-	sketch      *cms.Sketch // nil if nothing had to be counted yet
+	sketch      *cms.Packed // when its time is over; nil if nothing had to be counted
 	folded      uint64      // bytes that were folded before the end of their epoch
 	begin       time.Time
 	first, last uint64 // sequences; 0 for none
@@ -60,19 +62,19 @@ func (s *FlowSketch) Add(e *epoch.Epoch) {
 	p := s.pane(e)
 	p.last = e.Sequence
 	if folded := e.FoldedFlows; folded != nil && folded.Total() != 0 {
-		p.reserve()
-		p.sketch.Merge(folded.Sketch)
+		s.reserve()
+		s.sketch.Merge(folded.Sketch)
 		p.folded += folded.Total()
 	}
 	if len(sent.Flows) == len(e.Flows) {
 		return
 	}
-	p.reserve()
+	s.reserve()
 	// Those that are as large as the smallest that is sent may be sent or not.
 	smallest := smallestFlow(sent.Flows)
 	for i := range e.Flows {
 		if f := &e.Flows[i]; f.Bytes <= smallest {
-			p.sketch.Add(f.Key.Hash(s.seed), f.Bytes)
+			s.sketch.Add(f.Key.Hash(s.seed), f.Bytes)
 		}
 	}
 }
@@ -87,13 +89,23 @@ func (s *FlowSketch) pane(e *epoch.Epoch) *flowPane {
 	if age := e.Start.Sub(p.begin); follows && age >= 0 && age < s.span {
 		return p
 	}
+	p.pack(s.sketch)
 	s.last = (s.last + 1) % flowPanes
 	p = &s.panes[s.last]
 	p.begin, p.first, p.folded = e.Start, e.Sequence, 0
-	if p.sketch != nil {
-		p.sketch.Reset()
-	}
 	return p
+}
+
+// pack keeps what was counted in the pane, and empties its sketch for the next one.
+func (p *flowPane) pack(sketch *cms.Sketch) {
+	if sketch == nil || sketch.Total() == 0 && p.sketch == nil {
+		return
+	}
+	if p.sketch == nil {
+		p.sketch = &cms.Packed{}
+	}
+	p.sketch.Pack(sketch)
+	sketch.Reset()
 }
 
 // forget makes all panes empty, for hashes under another seed. That happens once,
@@ -103,11 +115,14 @@ func (s *FlowSketch) forget(seed *flow.HashSeed) {
 	for i := range s.panes {
 		s.panes[i] = flowPane{}
 	}
+	if s.sketch != nil {
+		s.sketch.Reset()
+	}
 }
 
-func (p *flowPane) reserve() {
-	if p.sketch == nil {
-		p.sketch = cms.New(flowPaneColumns)
+func (s *FlowSketch) reserve() {
+	if s.sketch == nil {
+		s.sketch = cms.New(flowPaneColumns)
 	}
 }
 
@@ -132,7 +147,10 @@ func (s *FlowSketch) bounds(key *flow.Key) []flowBounds {
 			continue
 		}
 		b := flowBounds{first: p.first, last: p.last, folded: p.folded}
-		if p.sketch != nil {
+		switch {
+		case i == s.last && s.sketch != nil:
+			b.estimate = s.sketch.Estimate(hash)
+		case i != s.last && p.sketch != nil:
 			b.estimate = p.sketch.Estimate(hash)
 		}
 		all = append(all, b)

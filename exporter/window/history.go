@@ -43,7 +43,7 @@ type History struct {
 	mu     sync.Mutex
 	config HistoryConfig
 	epochs []encodedEpoch // oldest first
-	bytes  int            // of epochs
+	bytes  int            // of memory that the messages take
 	added  chan struct{}  // closed by the next Keep
 }
 
@@ -56,10 +56,11 @@ type encodedEpoch struct {
 
 // NewHistory returns an empty History.
 func NewHistory(c HistoryConfig) *History {
+	ladders := fold.NewLadders(ladderEntries)
 	return &History{
 		config:     c,
-		ladders:    fold.NewLadders(ladderEntries),
-		fitter:     fitter{ladders: fold.NewLadders(ladderEntries)},
+		ladders:    ladders,
+		fitter:     fitter{ladders: ladders.Sibling()},
 		compressor: newCompressor(),
 		added:      make(chan struct{}),
 	}
@@ -127,7 +128,7 @@ func (h *History) Keep(sequence uint64, end time.Time, message Message) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.epochs = append(h.epochs, encodedEpoch{sequence, end, message})
-	h.bytes += len(message)
+	h.bytes += cap(message)
 	h.expire()
 	close(h.added)
 	h.added = make(chan struct{})
@@ -192,7 +193,7 @@ func (h *History) expire() {
 		if h.bytes <= h.config.MaxBytes && newest.Sub(oldest.end) <= h.config.Retention {
 			return
 		}
-		h.bytes -= len(oldest.message)
+		h.bytes -= cap(oldest.message)
 		oldest.message = nil // the array behind the slice lives on for a while
 		h.epochs = h.epochs[1:]
 	}

@@ -17,7 +17,7 @@ func TestSize(t *testing.T) {
 	}
 	want := 0
 	for _, message := range h.After(0, 10, 1<<20).Epochs {
-		want += len(message)
+		want += cap(message)
 	}
 	if epochs, bytes := h.Size(); epochs != 5 || bytes != want {
 		t.Errorf("%d epochs of %d bytes, want 5 of %d", epochs, bytes, want)

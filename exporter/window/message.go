@@ -1,6 +1,7 @@
 package window
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -33,14 +34,15 @@ func (s *sizes) total() (sum int) {
 // asked for even where nothing repeats: registers never do.
 func newCompressor() *zstd.Encoder {
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(1),
-		zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
+		zstd.WithLowerEncoderMem(true), zstd.WithEncoderCRC(false), zstd.WithAllLitEntropyCompression(true))
 	if err != nil {
 		panic(err) // the options are constants
 	}
 	return encoder
 }
 
-// compress makes the Message of what epoch.Encode returned.
+// compress makes the Message of what epoch.Encode returned. It is kept for minutes, so
+// it takes no more memory than it has to: its capacity, which is what the heap gave.
 func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 	small := epoch.AppendBatchPrefix(nil, len(encoded))
 	flush := func() {
@@ -59,7 +61,7 @@ func compress(encoder *zstd.Encoder, encoded []byte) (m Message, s sizes) {
 	}
 	flush()
 	s[epoch.PartOther] += len(m) - s.total()
-	return m, s
+	return slices.Clone(m), s
 }
 
 // decompressor has DecodeAll alone used, which is safe for concurrent use. No message

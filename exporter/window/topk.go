@@ -19,8 +19,8 @@ const (
 	maxPanes = 30
 	// minCandidates, and at least fourfold k, are the keys kept of each pane.
 	minCandidates = 256
-	// tableRoom is that of the table by which a pane's keys are summed: 2 MiB for
-	// flows, less for the others.
+	// tableRoom is that of the table by which a pane's keys are summed, a MiB each. Of
+	// flows there come no more than are kept of each epoch: half of it is enough.
 	tableRoom = 1 << 15
 )
 
@@ -83,7 +83,7 @@ func NewTopK(k int, window time.Duration) *TopK {
 		k:                     k,
 		window:                window,
 		keep:                  max(minCandidates, 4*k),
-		flowCandidates:        newCandidates(tableRoom, hashFlow),
+		flowCandidates:        newCandidates(tableRoom/2, hashFlow),
 		sourceCandidates:      newCandidates(tableRoom, hashAddress),
 		destinationCandidates: newCandidates(tableRoom, hashAddress),
 		serviceCandidates:     newCandidates(tableRoom, hashService),

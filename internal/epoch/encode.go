@@ -129,7 +129,7 @@ func compareFlows(a, b Flow) int {
 }
 
 func encodeFlows(flows []Flow) *epochpb.Flows {
-	columns := &epochpb.Flows{}
+	columns := newColumns(len(flows))
 	for _, p := range pairUp(flows) {
 		appendKey(columns, &flows[p.first])
 		appendCounts(columns, &flows[p.first], 0)
@@ -139,6 +139,16 @@ func encodeFlows(flows []Flow) *epochpb.Flows {
 	}
 	columns.Errors, columns.Doubtful = unlessZero(columns.Errors), unlessZero(columns.Doubtful)
 	return columns
+}
+
+// newColumns returns columns with room for so many flows.
+func newColumns(n int) *epochpb.Flows {
+	return &epochpb.Flows{
+		Sources: make([]byte, 0, 4*n), Destinations: make([]byte, 0, 4*n),
+		SourcePorts: make([]uint32, 0, n), DestinationPorts: make([]uint32, 0, n), Protocols: make([]byte, 0, n),
+		Directions: make([]byte, 0, n), Packets: make([]uint64, 0, n), Bytes: make([]uint64, 0, n),
+		Errors: make([]uint64, 0, n), Doubtful: make([]uint64, 0, n),
+	}
 }
 
 // unlessZero returns no column if all of it is 0.
@@ -190,6 +200,12 @@ func appendLadder(to []*epochpb.Ladder, ladder *Ladder) []*epochpb.Ladder {
 // encodeLevels returns the entries of one family by prefix length, longest first.
 func encodeLevels(entries []Prefix, ipv6 bool) []*epochpb.Level {
 	byLength := map[int]*epochpb.Level{}
+	var sizes [129]int // of the levels
+	for i := range entries {
+		if e := &entries[i]; e.Addr().Is6() == ipv6 {
+			sizes[e.Bits()]++
+		}
+	}
 	for i := range entries {
 		e := &entries[i]
 		if e.Addr().Is6() != ipv6 {
@@ -197,7 +213,11 @@ func encodeLevels(entries []Prefix, ipv6 bool) []*epochpb.Level {
 		}
 		level := byLength[e.Bits()]
 		if level == nil {
-			level = &epochpb.Level{PrefixLength: uint32(e.Bits())}
+			n := sizes[e.Bits()]
+			level = &epochpb.Level{
+				PrefixLength: uint32(e.Bits()),
+				Prefixes:     make([]byte, 0, n*(e.Bits()+7)/8), Packets: make([]uint64, 0, n), Bytes: make([]uint64, 0, n),
+			}
 			byLength[e.Bits()] = level
 		}
 		address := e.Addr().AsSlice()

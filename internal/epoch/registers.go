@@ -27,12 +27,14 @@ func encodeSketch(s *Sketch) *epochpb.Sketch {
 	if hll.Registers-empty > sparseRegisters {
 		encodeNibbles(message, registers)
 	} else {
-		encodeIndices(message, registers)
+		encodeIndices(message, registers, hll.Registers-empty)
 	}
 	return message
 }
 
-func encodeIndices(to *epochpb.Sketch, registers []byte) {
+// encodeIndices takes how many registers aren't empty.
+func encodeIndices(to *epochpb.Sketch, registers []byte, n int) {
+	to.IndexDeltas, to.Values = make([]uint32, 0, n), make([]byte, 0, n)
 	previous := 0
 	for i, value := range registers {
 		if value == 0 {

@@ -2,6 +2,7 @@ package fold
 
 import (
 	"net/netip"
+	"slices"
 	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
@@ -55,6 +56,10 @@ type ladder struct {
 func NewLadders(entriesPerLevel int) *Ladders {
 	return newLadders(max(1, entriesPerLevel), &workspace{})
 }
+
+// Sibling returns empty ladders with as much room that share the memory in which l
+// works, so that only one of them can be in use at a time.
+func (l *Ladders) Sibling() *Ladders { return newLadders(l.entries, l.work) }
 
 // newLadders returns ladders that share the workspace with others.
 func newLadders(entries int, work *workspace) *Ladders {
@@ -278,6 +283,11 @@ func (l *ladder) addPrefix(p *epoch.Prefix) {
 }
 
 func (l *ladder) appendTo(to []epoch.Prefix) []epoch.Prefix {
+	n := 1
+	for i := range l.levels {
+		n += len(l.levels[i].entries)
+	}
+	to = slices.Grow(to, n)
 	for i := range l.levels {
 		to = l.levels[i].appendTo(to)
 	}

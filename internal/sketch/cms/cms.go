@@ -54,10 +54,8 @@ func (s *Sketch) Total() uint64 { return s.total }
 
 // cells returns the item's cell in each row.
 func (s *Sketch) cells(hash uint64) (cells [Depth]*uint64) {
-	h, step := uint32(hash), uint32(hash>>32)|1
-	for i := range s.rows {
-		cells[i] = &s.rows[i][column(h, s.shift)]
-		h += step
+	for i, column := range columns(hash, s.shift) {
+		cells[i] = &s.rows[i][column]
 	}
 	return cells
 }
@@ -78,6 +76,16 @@ func (s *Sketch) Add(hash, n uint64) {
 
 // column is where a row has its cell for a hash.
 func column(h uint32, shift uint) uint32 { return (h * 0x9e3779b1) >> (shift & 31) }
+
+// columns is where each row has its cell for an item.
+func columns(hash uint64, shift uint) (columns [Depth]uint32) {
+	h, step := uint32(hash), uint32(hash>>32)|1
+	for i := range columns {
+		columns[i] = column(h, shift)
+		h += step
+	}
+	return columns
+}
 
 // Estimate returns at least what was added of an item.
 func (s *Sketch) Estimate(hash uint64) uint64 {
