@@ -51,7 +51,7 @@ func storeConfiguration(c config.Configuration) store.Configuration {
 	s.Levels = hhh.Steps(int(c.HHH.IPv4Step), int(c.HHH.IPv6Step))
 	s.Retention = time.Duration(c.Retention)
 	s.MaxPrefixes, s.MaxFlows = int(c.Limits.PrefixesPerBucket), int(c.Limits.FlowsPerBucket)
-	s.MaxOpenRecords, s.MaxTransitFlows = int(c.Limits.OpenRecords), int(c.Limits.TransitFlows)
+	s.Memory, s.MaxTransitFlows = int64(c.Limits.Memory/2), int(c.Limits.TransitFlows)
 	return s
 }
 

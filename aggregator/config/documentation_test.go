@@ -14,6 +14,7 @@ var bounds = map[string]string{
 	"retention":                       span(minRetention, maxRetention),
 	"hhh.window":                      fmt.Sprintf("%s to the retention", yamlconf.Duration(minWindow)),
 	"cardinality.windows":             fmt.Sprintf("a list, each element %s to the retention", yamlconf.Duration(minWindow)),
+	"limits.memory":                   fmt.Sprintf("%s to %s", minMemory, maxMemory),
 	"scrape_configs[].scrape_timeout": span(minTimeout, maxTimeout),
 	"scrape_configs[].job_name":       "any text, another for each job",
 }

@@ -2,8 +2,6 @@ package store
 
 import (
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
@@ -27,8 +25,8 @@ import (
 // fleet should have counted as its own: they count nowhere, but since that host
 // may have been down, they widen every interval.
 //
-// A second is resolved only when it is read or closed. Until then the epochs are
-// kept as they came: a host's addresses and whether it covers the second may
+// A second is resolved as its epochs come in. Until it closes they are kept as they
+// came, and resolved anew when a host's addresses, or whether it covers the second,
 // become known after another host's epochs have come in.
 
 // resolution decides for the flows of one second.
@@ -37,7 +35,7 @@ type resolution struct {
 	transit  *transit
 	covering []bool // by exporter id
 	second   int64
-	// For flows that transit doesn't know: the first by name that saw it.
+	// For flows that transit doesn't know: the first that saw it.
 	first map[flow.Key]uint32
 }
 
@@ -56,8 +54,7 @@ func (r *resolution) claimed(x *exporter, key *flow.Key) (settled, counts bool) 
 	return r.claims.owner(end(key.Destination), x, r.covering)
 }
 
-// counts says whether x counts a flow that it saw. It has to be asked in the
-// order of the exporters' names.
+// counts says whether x counts a flow that it saw.
 func (r *resolution) counts(x *exporter, key *flow.Key) bool {
 	if settled, counts := r.claimed(x, key); settled {
 		return counts
@@ -71,17 +68,8 @@ func (r *resolution) counts(x *exporter, key *flow.Key) bool {
 	return r.first[*key] == x.id
 }
 
-// resolve makes the content of an open bucket.
-func (r *resolution) resolve(b *bucket) *content {
-	slices.SortStableFunc(b.epochs, func(a, b held) int { return strings.Compare(a.exporter.name, b.exporter.name) })
-	c := &content{distinct: make(distinct), newest: b.newest}
-	c.distinct.union(b.distinct)
-	for _, h := range b.epochs {
-		r.add(c, h.exporter, h.epoch)
-	}
-	return c
-}
-
+// add adds an epoch to a content. For flows that transit doesn't know, the first
+// one that is added counts.
 func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
 	c.addDoubts(e)
 	elsewhere := elsewhere(e)
@@ -104,10 +92,10 @@ func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
 // other host's count of it is there; and what is folded, for which nobody can
 // tell, only if no other host has anything there.
 func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content {
-	others := make(map[flow.Key]bool, len(closed.flows))
-	for i := range closed.flows {
-		if closed.flows[i].exporter != x.id {
-			others[closed.flows[i].Key] = true
+	others := make(map[flow.Key]bool, closed.packed.flows.n)
+	for f := range closed.allFlows() {
+		if f.exporter != x.id {
+			others[f.Key] = true
 		}
 	}
 	c := &content{distinct: make(distinct), newest: e.End}

@@ -4,8 +4,9 @@
 // Time is in buckets of one second, by the middle of the epochs; beyond some
 // minutes of age in buckets of ten. A bucket stays open for a while, and who
 // counts which flow is decided anew whenever that changes (see resolve.go). Then
-// it closes, and is brought within its bounds by folding. Everything that is kept
-// is bounded by the Configuration.
+// it closes, and is brought within its bounds by folding. What long windows need is
+// summed up in advance (see spans.go). Everything that is kept is bounded by the
+// Configuration.
 package store
 
 import (
@@ -16,7 +17,6 @@ import (
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
-	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // ErrTime says that an epoch is too old or too far ahead to be kept.
@@ -28,6 +28,7 @@ const maxEpochLength = time.Minute
 // Store is safe for concurrent use.
 type Store struct {
 	configuration Configuration
+	bounds        bounds
 	now           func() time.Time
 
 	mu        sync.Mutex
@@ -37,7 +38,8 @@ type Store struct {
 	transit   *transit
 	key       keyCheck
 	buckets   []*bucket // by start
-	records   int       // in open buckets
+	spans     spans     // what buckets have together
+	waiting   int       // bytes of the epochs of open buckets
 	swept     int64     // when transit was swept last
 	version   uint64
 	closed    Totals // of buckets that are closed
@@ -57,6 +59,7 @@ type Totals struct {
 func New(configuration Configuration, now func() time.Time) *Store {
 	s := &Store{
 		configuration: configuration,
+		bounds:        configuration.bounds(),
 		now:           now,
 		byName:        make(map[string]*exporter),
 		claims:        newClaims(nil),
@@ -80,8 +83,7 @@ func (s *Store) SetUp(name string, up bool) {
 	s.changed()
 }
 
-// Append merges an epoch. The store keeps parts of it: it must not be changed
-// afterwards. An error is ErrTime; nothing was merged then.
+// Append merges an epoch, of which it keeps nothing. An error is ErrTime; nothing was merged then.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -93,11 +95,12 @@ func (s *Store) Append(name string, e *epoch.Epoch) error {
 	x := s.exporter(name)
 	s.learn(x, e)
 	b := s.bucket(secondOf(e), now)
-	s.observe(b, x, e, now.Unix())
+	r := s.resolution(b)
+	s.observe(b, r, x, e, now.Unix())
 	if b.open {
-		s.hold(b, x, e)
+		s.hold(b, r, x, e)
 	} else {
-		s.addLate(b, x, e)
+		s.addLate(b, r, x, e)
 	}
 	s.changed()
 	return nil
@@ -135,8 +138,8 @@ func (s *Store) learn(x *exporter, e *epoch.Epoch) {
 		s.claims = newClaims(s.exporters)
 		began = true
 	}
-	if began {
-		s.unresolve(0)
+	if began || !x.up {
+		s.unresolve(0) // it covers more than it did
 	}
 }
 
@@ -153,13 +156,13 @@ func (s *Store) bucket(second int64, now time.Time) *bucket {
 	})
 	if !found {
 		s.buckets = slices.Insert(s.buckets, at, newBucket(second, now))
+		s.spans.forget(second)
 	}
 	return s.buckets[at]
 }
 
 // observe tells transit of the flows that no covering host claims.
-func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
-	r := s.resolution(b)
+func (s *Store) observe(b *bucket, r *resolution, x *exporter, e *epoch.Epoch, now int64) {
 	for i := range e.Flows {
 		key := &e.Flows[i].Key
 		if settled, _ := r.claimed(x, key); settled {
@@ -167,6 +170,9 @@ func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
 		}
 		if since, changed := s.transit.observe(key, x.id, b.start, now); changed {
 			s.unresolve(since)
+		}
+		if _, unknown := b.first[*key]; unknown {
+			s.unresolve(b.start) // it may be known now
 		}
 	}
 }
@@ -178,22 +184,25 @@ func (s *Store) passed(exporter uint32, second int64) bool {
 }
 
 // hold adds an epoch to an open bucket.
-func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) {
+func (s *Store) hold(b *bucket, r *resolution, x *exporter, e *epoch.Epoch) {
 	s.accept(x, e, b.distinct)
-	b.hold(x, e)
-	s.records += records(e)
-	for i := 0; s.records > s.configuration.MaxOpenRecords && i < len(s.buckets); i++ {
+	s.waiting += b.hold(r, x, e)
+	if b.fresh != nil && len(b.fresh.flows) > maxFresh {
+		b.compactFresh(s.bounds)
+	}
+	for i := 0; s.waiting > s.configuration.openBytes() && i < len(s.buckets); i++ {
 		s.close(s.buckets[i])
 	}
 }
 
 // addLate adds an epoch to a closed bucket.
-func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) {
-	late := s.resolution(b).late(b.content, x, e)
+func (s *Store) addLate(b *bucket, r *resolution, x *exporter, e *epoch.Epoch) {
+	late := r.late(b.content, x, e)
 	s.accept(x, e, late.distinct)
 	s.closed.add(late)
-	b.content = merged(b.content, late)
-	b.content.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
+	late.compact(s.bounds)
+	b.content = merged(s.bounds, b.content, late)
+	s.spans.add(s.bounds, b, late)
 }
 
 // accept merges an epoch's sketches, those of the fleet's key.
@@ -215,7 +224,7 @@ func (s *Store) resolution(b *bucket) *resolution {
 	}
 	return &resolution{
 		claims: s.claims, transit: s.transit, covering: covering, second: b.start,
-		first: make(map[flow.Key]uint32),
+		first: b.first,
 	}
 }
 
@@ -223,17 +232,17 @@ func (s *Store) resolution(b *bucket) *resolution {
 func (s *Store) unresolve(since int64) {
 	for _, b := range s.buckets {
 		if b.open && b.start >= since {
-			b.content = nil
+			b.unresolve()
 		}
 	}
 }
 
-// read returns a bucket's content.
-func (s *Store) read(b *bucket) *content {
-	if b.content == nil {
-		b.content = s.resolution(b).resolve(b)
+// read returns what a bucket holds. It doesn't change any more.
+func (s *Store) read(b *bucket) []*content {
+	if b.open {
+		return b.read(s.resolution(b), s.bounds)
 	}
-	return b.content
+	return []*content{b.content}
 }
 
 // changed tells watchers. One that hasn't looked since the last time will see
@@ -276,8 +285,11 @@ func (s *Store) Totals() Totals {
 	s.maintain(s.now())
 	sum := s.closed
 	for _, b := range s.buckets {
-		if b.open {
-			sum.add(s.read(b))
+		if !b.open {
+			continue
+		}
+		for _, c := range s.read(b) {
+			sum.add(c)
 		}
 	}
 	s.shown.Counted = greatest(s.shown.Counted, sum.Counted)

@@ -43,11 +43,11 @@ type share struct {
 func top[K comparable](w *Window, k int, compare func(a, b K) int, of func(*counted) (key K, spared uint64)) []Ranked[K] {
 	sums := make(map[K]share)
 	for _, c := range w.contents {
-		for i := range c.flows {
-			key, spared := of(&c.flows[i])
+		for f := range c.allFlows() {
+			key, spared := of(f)
 			sum := sums[key]
-			sum.Add(c.flows[i].Count)
-			sum.doubtful += c.flows[i].doubtful
+			sum.Add(f.Count)
+			sum.doubtful += f.doubtful
 			sum.spared += spared
 			sums[key] = sum
 		}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
@@ -61,11 +62,19 @@ func (s *Store) between(from, to, now time.Time) *Window {
 	defer s.mu.Unlock()
 	s.maintain(now)
 	w := &Window{From: from, To: to, levels: s.configuration.Levels}
+	covered := int64(math.MinInt64) // up to where spans are in it already
 	for _, b := range s.buckets {
-		if !b.to().After(from) || !b.from().Before(to) {
+		if !b.to().After(from) || !b.from().Before(to) || b.start < covered {
 			continue
 		}
-		w.add(s.read(b))
+		if span := s.spans.longest(b.start, from, to); span != nil {
+			w.add(span.content)
+			covered = span.start + span.width
+			continue
+		}
+		for _, c := range s.read(b) {
+			w.add(c)
+		}
 		if b.from().Before(w.From) {
 			w.From = b.from()
 		}
@@ -92,7 +101,7 @@ func (w *Window) Seconds() float64 { return max(w.To.Sub(w.From).Seconds(), 0) }
 func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
 	b := hhh.NewBuilder(w.levels)
 	for _, c := range w.contents {
-		b.Add(c.masses[d])
+		b.AddPacked(c.packed.masses[d])
 	}
 	b.AddUnknown(w.Remainder.Bytes + w.Uncertain.Bytes + w.hidden)
 	b.AddDoubtful(w.doubtful)
@@ -104,7 +113,7 @@ func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
 func (w *Window) Distinct() map[string]float64 {
 	union := make(distinct)
 	for _, c := range w.contents {
-		union.union(c.distinct)
+		union.unpack(c.packed.distinct)
 	}
 	estimates := make(map[string]float64, len(union))
 	for of, s := range union {
