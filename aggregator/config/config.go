@@ -115,7 +115,7 @@ const (
 )
 
 // The least and the greatest of limits.memory.
-const minMemory, maxMemory yamlconf.Bytes = 64 << 20, 1 << 40
+const minMemory, maxMemory yamlconf.Bytes = 128 << 20, 1 << 40
 
 // check looks at what concerns several keys, and at bounds.
 func (c *Configuration) check() *yamlconf.Error {

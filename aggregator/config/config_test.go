@@ -19,7 +19,7 @@ func TestInvalidFiles(t *testing.T) {
 		"job-name":           `scrape_configs[0].job_name: "" isn't a job's name; allowed: any text`,
 		"job-twice":          `scrape_configs[1].job_name: "tma" is there twice; allowed: a name of its own for each job`,
 		"limit":              `limits.flows_per_bucket: "0" isn't a number of entries; allowed: a number from 64 to 67108864`,
-		"memory":             `limits.memory: "1MiB" is out of range; allowed: 64MiB to 1TiB`,
+		"memory":             `limits.memory: "1MiB" is out of range; allowed: 128MiB to 1TiB`,
 		"path":               `scrape_configs[0].metrics_path: "v1/epochs" isn't a path; allowed: a URL's path such as /v1/epochs`,
 		"phi-word":           `hhh.phi: "heavy" isn't a share of the traffic; allowed: a number from 0.0001 to 1`,
 		"phi":                `hhh.phi: "1.5" isn't a share of the traffic; allowed: a number from 0.0001 to 1`,

@@ -95,7 +95,7 @@ func (b *bucket) read(r *resolution, within bounds) []*content {
 	}
 	b.compactFresh(within)
 	if b.sketches == nil {
-		b.sketches = &content{packed: packed{distinct: b.distinct.pack()}}
+		b.sketches = &content{packed: packed{distinct: b.distinct.pack(within.bytes / 2)}}
 	}
 	return append([]*content{b.sketches}, b.compact...)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/binary"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -93,11 +94,16 @@ var (
 	decompressor, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(hll.Registers))
 )
 
-// pack returns the sketches, compressed.
-func (d distinct) pack() map[string][]byte {
+// pack returns the sketches, compressed: all four of an exporter are at most 24 KiB.
+// What a hostile one adds to them is left out where it doesn't fit.
+func (d distinct) pack(bound int) map[string][]byte {
 	packed := make(map[string][]byte, len(d))
-	for of, s := range d {
-		packed[of] = slices.Clip(slices.Clone(compressor.EncodeAll(s.Bytes(), nil)))
+	for _, of := range slices.Sorted(maps.Keys(d)) {
+		compressed := compressor.EncodeAll(d[of].Bytes(), nil)
+		if bound -= len(of) + len(compressed); bound < 0 {
+			break
+		}
+		packed[of] = slices.Clip(slices.Clone(compressed))
 	}
 	return packed
 }
