@@ -273,6 +273,10 @@ type exporter struct {
 	RefusedEpochs uint64            `json:"refused_epochs"`
 	ReceivedBytes uint64            `json:"received_bytes"`
 	LastError     string            `json:"last_error"`
+	// How far its clock is ahead of the aggregator's, give or take the error; null if
+	// it doesn't say. Times of its epochs are corrected by that.
+	ClockSkew      *float64 `json:"clock_skew_seconds"`
+	ClockSkewError *float64 `json:"clock_skew_error_seconds"`
 }
 
 func (a *API) exporters(p *parameters) (any, error) {
@@ -280,6 +284,7 @@ func (a *API) exporters(p *parameters) (any, error) {
 		return nil, err
 	}
 	exporters := []exporter{}
+	skews := a.store.Skews()
 	for _, s := range a.statuses() {
 		e := exporter{
 			Name: s.Name, URL: s.URL, Labels: s.Labels, Host: s.Host, Up: s.Up,
@@ -290,6 +295,10 @@ func (a *API) exporters(p *parameters) (any, error) {
 		if !s.LastEpoch.IsZero() {
 			last := s.LastEpoch.UTC()
 			e.LastEpoch = &last
+		}
+		if skew, known := skews[s.Name]; known {
+			offset, wrong := skew.Offset.Seconds(), skew.Error.Seconds()
+			e.ClockSkew, e.ClockSkewError = &offset, &wrong
 		}
 		exporters = append(exporters, e)
 	}

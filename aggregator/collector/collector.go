@@ -49,6 +49,8 @@ var (
 	exporterPolls    = desc("tma_exporter_polls_total", "Polls of the exporter.", "exporter")
 	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed.", "exporter")
 	exporterDuration = desc("tma_exporter_poll_duration_seconds", "Duration of the last poll, waiting for an epoch included.", "exporter")
+	exporterSkew     = desc("tma_exporter_clock_skew_seconds", "How far the exporter's clock is ahead of the aggregator's; absent if the exporter doesn't say.", "exporter")
+	exporterSkewErr  = desc("tma_exporter_clock_skew_error_seconds", "By how much tma_exporter_clock_skew_seconds may be wrong.", "exporter")
 	exporterSketches = desc("tma_exporter_refused_sketches_total", "Sketches that were made under another key than the fleet's.", "exporter")
 
 	fleetPackets          = desc("tma_fleet_packets_total", "Packets of the fleet, each counted once; a few seconds late, when it is certain who counts them.")
@@ -65,7 +67,7 @@ var (
 
 var descriptions = []*prometheus.Desc{
 	exporterUp, exporterLag, exporterMissed, exporterRefused, exporterReceived, exporterPolls, exporterErrors,
-	exporterDuration, exporterSketches, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
+	exporterDuration, exporterSketches, exporterSkew, exporterSkewErr, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
 	cardinality, cardinalityError, hhhBytes, hhhError,
 }
 
@@ -93,6 +95,7 @@ func counter(to chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labe
 
 func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 	refused := c.store.RefusedSketches()
+	skews := c.store.Skews()
 	for _, s := range c.statuses() {
 		up := 0.0
 		if s.Up {
@@ -107,6 +110,10 @@ func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 		counter(to, exporterPolls, s.Polls, s.Name)
 		counter(to, exporterErrors, s.Errors, s.Name)
 		counter(to, exporterSketches, refused[s.Name], s.Name)
+		if skew, known := skews[s.Name]; known {
+			gauge(to, exporterSkew, skew.Offset.Seconds(), s.Name)
+			gauge(to, exporterSkewErr, skew.Error.Seconds(), s.Name)
+		}
 	}
 }
 

@@ -16,7 +16,9 @@ import (
 // Sink takes what is scraped. Its methods are called concurrently, but those for
 // one exporter never.
 type Sink interface {
-	// Append takes an epoch, oldest first. It keeps the epoch.
+	// Exchanged takes the times of a successful poll, before its epochs.
+	Exchanged(exporter string, x epoch.Exchange)
+	// Append takes an epoch, oldest first. It corrects the epoch's times.
 	Append(exporter string, e *epoch.Epoch) error
 	// SetUp says whether the last poll of an exporter succeeded.
 	SetUp(exporter string, up bool)
@@ -149,6 +151,7 @@ func (s *Scraper) succeeded(state *state, received uint64, took time.Duration, b
 		s.logger.Info("exporter is up", "exporter", was.Name)
 	}
 	s.sink.SetUp(was.Name, true)
+	s.sink.Exchanged(was.Name, batch.Exchange)
 	for _, e := range epochs {
 		s.deliver(state, e)
 	}

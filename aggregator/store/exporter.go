@@ -17,6 +17,7 @@ type exporter struct {
 	networks []netip.Prefix // as the last epoch gave them
 	last     uint64         // sequence of the last epoch
 	refused  uint64         // sketches of another key
+	skew     skew
 }
 
 // run is a span of time of which the store has every epoch.

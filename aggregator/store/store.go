@@ -83,16 +83,18 @@ func (s *Store) SetUp(name string, up bool) {
 	s.changed()
 }
 
-// Append merges an epoch, of which it keeps nothing. An error is ErrTime; nothing was merged then.
+// Append merges an epoch, of which it keeps nothing, after it has corrected its times
+// by what is known of its exporter's clock. An error is ErrTime; nothing was merged then.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
 	s.maintain(now)
+	x := s.exporter(name)
+	x.correct(e)
 	if err := s.check(e, now); err != nil {
 		return err
 	}
-	x := s.exporter(name)
 	s.learn(x, e)
 	b := s.bucket(secondOf(e), now)
 	r := s.resolution(b)

@@ -58,7 +58,9 @@ func request(ctx context.Context, client *http.Client, address string) (*epoch.B
 	}
 	request.Header.Set("Accept", "application/x-protobuf")
 	request.Header.Set("Accept-Encoding", "zstd")
+	began := time.Now()
 	response, err := client.Do(request)
+	answered := time.Now()
 	if err != nil {
 		return nil, 0, withoutAddress(err)
 	}
@@ -72,6 +74,10 @@ func request(ctx context.Context, client *http.Client, address string) (*epoch.B
 		return nil, body.n, err
 	}
 	batch, err := epoch.DecodeBatch(message)
+	if err == nil {
+		// A step of the clock between the two counts as if it had been before.
+		batch.Exchange.Requested, batch.Exchange.Answered = answered.Add(-answered.Sub(began)), answered
+	}
 	return batch, body.n, err
 }
 
