@@ -47,6 +47,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 		encoded = append(encoded, b)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		received := time.Now()
 		batch := epoch.EncodeBatch([16]byte{1}, 1, 8, encoded)
 		if r.URL.Query().Get("after") == "8" {
 			select {
@@ -55,7 +56,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 			}
 			batch = epoch.EncodeBatch([16]byte{1}, 1, 8, nil)
 		}
-		w.Write(batch)
+		w.Write(epoch.AppendBatchClock(batch, received, time.Now()))
 	}))
 	t.Cleanup(server.Close)
 	return server
