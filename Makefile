@@ -10,8 +10,9 @@ LDFLAGS    := -s -w -X $(VERSIONPKG).Version=$(VERSION) -X $(VERSIONPKG).Revisio
 GOBUILD     = CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
 
 # What the tests need besides Go: the pinned compiler of the kernel program, the
-# compiler of the wire format, what formats C, and what checks metrics (promtool).
-TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler prometheus
+# compiler of the wire format, what formats C, what checks metrics (promtool), and what
+# judges the service (systemd-analyze).
+TEST_PACKAGES := clang-19 llvm-19 clang-format-19 libbpf-dev linux-libc-dev protobuf-compiler prometheus systemd
 
 DURATION ?=
 
@@ -38,6 +39,16 @@ lab-programs: go
 	@$(GOBUILD) -o bin/tma-lab ./lab/cmd/tma-lab
 	@$(GOBUILD) -o bin/tma-traffic ./lab/cmd/tma-traffic
 
+# What package needs besides Go, and Debian's name of the architecture to build for.
+PACKAGE_PACKAGES := debhelper
+ARCH             ?= $(shell dpkg --print-architecture)
+
+.PHONY: package
+package: go ## The Debian package, into bin/; ARCH=arm64 is one for another architecture
+	@.ci/need $(PACKAGE_PACKAGES)
+	@GOARCH=$(ARCH) $(GOBUILD) -o bin/package/$(ARCH)/tma-exporter ./exporter
+	@internal/packaging/deb exporter bin/package/$(ARCH)/tma-exporter $(ARCH) '$(VERSION)'
+
 .PHONY: test
 test: check test-packages ## All unit and integration tests
 	@$(MAKE) --no-print-directory lint bin/generated build
@@ -45,12 +56,18 @@ test: check test-packages ## All unit and integration tests
 	@go tool gotestsum --format=pkgname-and-test-fails -- -p=1 -timeout=15m ./...
 
 .PHONY: soak
-soak: root test-packages ## The long forms of the capture's tests: 5 million flows, 1 GB transfers, 5 million mutated packets
+soak: root test-packages ## The long forms of the capture's tests: 5 million flows, 1 GB transfers, 5 million mutated packets, 10,000 epochs
 	@TMA_SOAK=1 go test -timeout=60m -run='TestEveryPacketANewFlow|OnTheWire|TestMutatedPackets' -v ./exporter/capture
+	@TMA_SOAK=1 go test -timeout=30m -run='TestMemoryIsFlat' -v ./benchmark/footprint
 
 .PHONY: test-system
-test-system: check test-kernels ## The suites that need heavy packages or a whole machine
+test-system: check test-kernels test-package ## The suites that need heavy packages or a whole machine
 	@.ci/clean-clone
+
+.PHONY: test-package
+test-package: root go ## The Debian package, in a fresh Debian 12
+	@.ci/need mmdebstrap lintian systemd-container iproute2 curl
+	@.ci/package
 
 # What test-kernels needs besides Go.
 KERNEL_PACKAGES := qemu-system-x86 xz-utils debian-archive-keyring
@@ -80,6 +97,15 @@ bench-capture: root go ## What the kernel program costs a packet, beside other s
 bench-fold: root go ## What user space costs, from the ring buffer to the last window
 	@go test -run '^$$' -bench '^BenchmarkFold$$' -benchtime 30x ./exporter/capture
 	@go test -run '^$$' -bench '^BenchmarkEpoch$$' -benchtime 10x ./internal/fold
+
+.PHONY: bench-cardinality
+bench-cardinality: go ## How right distinct counts, distinct peers and entropies are
+	@go test -run '^$$' -bench '^Benchmark(Error|Recall)$$' -benchtime 1x ./internal/sketch/hll ./internal/sketch/pairs ./internal/sketch/entropy
+.PHONY: bench-footprint
+bench-footprint: root go ## What the whole exporter takes of processor and memory, under load and idle
+	@$(GOBUILD) -o bin/tma-exporter ./exporter
+	@$(GOBUILD) -o bin/bench-footprint ./benchmark/footprint
+	@bin/bench-footprint --json=bin/bench-footprint.json
 
 .PHONY: lint
 lint: go test-packages ## Formatting and static analysis

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/version"
 	"github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/api"
 	"github.com/traffic-monitor-agent/tma/aggregator/collector"
@@ -20,6 +23,8 @@ import (
 	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
 	"github.com/traffic-monitor-agent/tma/aggregator/scrape"
 	"github.com/traffic-monitor-agent/tma/aggregator/store"
+	"github.com/traffic-monitor-agent/tma/aggregator/targets"
+	"github.com/traffic-monitor-agent/tma/internal/reload"
 )
 
 const (
@@ -30,20 +35,59 @@ const (
 
 // Aggregator is the program's parts, wired.
 type Aggregator struct {
-	scraper *scrape.Scraper
-	api     *api.API
-	handler http.Handler
-	logger  *slog.Logger
+	configuration config.Configuration
+	store         *store.Store
+	targets       *targets.Manager
+	scraper       *scrape.Scraper
+	reload        *reload.Reloader
+	api           *api.API
+	handler       http.Handler
+	logger        *slog.Logger
 }
 
-// New wires everything and starts nothing.
-func New(c config.Configuration, logger *slog.Logger) (*Aggregator, error) {
+// New wires everything and starts nothing. The file is where the configuration came
+// from, and comes from again on a reload.
+func New(c config.Configuration, file string, logger *slog.Logger) (*Aggregator, error) {
 	windows := store.New(storeConfiguration(c), time.Now)
-	scraper := scrape.New(scrape.DefaultConfiguration(), targets(c), windows, logger)
-	answers := api.New(apiConfiguration(c), windows, scraper.Statuses, time.Now, logger)
-	registry := newRegistry(collector.New(collectorConfiguration(c), windows, scraper.Statuses, time.Now))
-	handler, err := newHandler(answers, metricsHandler(registry))
-	return &Aggregator{scraper: scraper, api: answers, handler: handler, logger: logger}, err
+	a := &Aggregator{configuration: c, store: windows, scraper: scrape.New(scrape.DefaultConfiguration(), windows, logger), logger: logger}
+	registry := prometheus.NewRegistry()
+	var err error
+	if a.targets, err = targets.New(a.scraper.Apply, registry, logger); err != nil {
+		return nil, err
+	}
+	a.reload = reload.New(func() error { return a.load(file) }, logger)
+	a.api = api.New(apiConfiguration(c), windows, a.scraper.Statuses, time.Now, logger)
+	register(registry, collector.New(collectorConfiguration(c), windows, a.scraper.Statuses, time.Now), a.reload)
+	a.handler, err = newHandler(a.api, metricsHandler(registry), a.reload)
+	return a, err
+}
+
+// load takes over what a changed file says of targets and networks.
+func (a *Aggregator) load(file string) error {
+	changed, err := config.Load(file)
+	if err != nil {
+		return err
+	}
+	if err := a.configuration.CheckReload(&changed); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	if err := a.apply(changed); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	a.configuration = changed
+	return nil
+}
+
+// apply takes over what may change while the aggregator runs.
+func (a *Aggregator) apply(c config.Configuration) error {
+	if err := a.targets.Apply(c.ScrapeConfigs); err != nil {
+		return err
+	}
+	a.store.SetNetworks(c.NetworkNames())
+	if keys := c.Ignored(); len(keys) > 0 {
+		a.logger.Info("The configuration has keys of Prometheus that mean nothing here", "keys", strings.Join(keys, " "))
+	}
+	return nil
 }
 
 func storeConfiguration(c config.Configuration) store.Configuration {
@@ -67,17 +111,15 @@ func collectorConfiguration(c config.Configuration) collector.Configuration {
 	return to
 }
 
-// newRegistry returns all metrics there are, but for those of their own handler.
-// docs/metrics.md is generated from it.
-func newRegistry(c *collector.Collector) *prometheus.Registry {
-	registry := prometheus.NewRegistry()
+// register adds all metrics there are, but for those of the service discovery and of
+// their own handler. docs/metrics.md is generated from the registry.
+func register(registry *prometheus.Registry, own ...prometheus.Collector) {
+	registry.MustRegister(own...)
 	registry.MustRegister(
-		c,
 		versioncollector.NewCollector("tma_aggregator"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
-	return registry
 }
 
 // metricsHandler serves a registry, to which it adds metrics of itself.
@@ -88,7 +130,7 @@ func metricsHandler(registry *prometheus.Registry) http.Handler {
 }
 
 // newHandler serves the API, the metrics and a page that leads to them.
-func newHandler(answers *api.API, metrics http.Handler) (http.Handler, error) {
+func newHandler(answers *api.API, metrics, reload http.Handler) (http.Handler, error) {
 	landing, err := web.NewLandingPage(web.LandingConfig{
 		Name:        "TMA aggregator",
 		Description: "Who talks to whom in the fleet",
@@ -96,19 +138,24 @@ func newHandler(answers *api.API, metrics http.Handler) (http.Handler, error) {
 		Profiling:   "false",
 		Links: []web.LandingLinks{
 			{Address: "/v1/hhh", Text: "Heavy hitters"}, {Address: "/v1/tree", Text: "Tree"},
-			{Address: "/v1/top", Text: "Top flows"}, {Address: "/v1/cardinality", Text: "Cardinality"},
+			{Address: "/v1/top", Text: "Top flows"}, {Address: "/v1/series", Text: "Heavy hitters over time"},
+			{Address: "/v1/matrix", Text: "Networks"}, {Address: "/v1/cardinality", Text: "Cardinality"},
 			{Address: "/v1/exporters", Text: "Exporters"}, {Address: "/metrics", Text: "Metrics"},
 		},
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", metrics)
 	mux.Handle("/{$}", landing)
+	mux.Handle("/-/reload", reload)
 	mux.Handle("/", answers)
 	return mux, err
 }
 
 // Run scrapes and serves until the context ends, or serving fails.
 func (a *Aggregator) Run(ctx context.Context, flags *web.FlagConfig) error {
+	if err := a.apply(a.configuration); err != nil {
+		return err
+	}
 	server := &http.Server{
 		Handler:           a.handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -118,8 +165,10 @@ func (a *Aggregator) Run(ctx context.Context, flags *web.FlagConfig) error {
 	server.RegisterOnShutdown(a.api.Shutdown)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	scraping := make(chan error, 1)
-	go func() { scraping <- a.scraper.Run(ctx) }()
+	var group errgroup.Group
+	group.Go(func() error { return a.targets.Run(ctx) })
+	group.Go(func() error { return a.scraper.Run(ctx) })
+	group.Go(func() error { return a.reload.OnSignal(ctx) })
 	serving := make(chan error, 1)
 	go func() { serving <- web.ListenAndServe(server, flags, a.logger) }()
 
@@ -130,7 +179,7 @@ func (a *Aggregator) Run(ctx context.Context, flags *web.FlagConfig) error {
 		failure = shutdown(server)
 	}
 	cancel()
-	return errors.Join(failure, <-scraping)
+	return errors.Join(failure, group.Wait())
 }
 
 // shutdown lets requests in progress finish, within bounds.

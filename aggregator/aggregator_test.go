@@ -17,6 +17,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // exporterOf serves one epoch that ended just now, and nothing more.
@@ -39,6 +40,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 			e.Flows = flows
 			e.Devices = []epoch.Device{{Name: "eth0", Total: total}}
 			e.Sketches = []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}}
+			e.SampledPairs = &pairs.Thinned{Pairs: []pairs.Pair{{Source: flows[0].Source, Destination: flows[0].Destination}}}
 		}
 		b, err := epoch.Encode(e)
 		if err != nil {
@@ -56,6 +58,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 			}
 			batch = epoch.EncodeBatch([16]byte{1}, 1, 8, nil)
 		}
+		w.Header().Set("Content-Type", "application/x-protobuf")
 		w.Write(epoch.AppendBatchClock(batch, received, time.Now()))
 	}))
 	t.Cleanup(server.Close)
@@ -94,9 +97,14 @@ func freeAddress(t *testing.T) string {
 // get asks until the answer is as wanted, for ten seconds.
 func get(t *testing.T, url string, ok func(status int, body string) bool) {
 	t.Helper()
+	getWith(t, http.DefaultClient, url, ok)
+}
+
+func getWith(t *testing.T, client *http.Client, url string, ok func(status int, body string) bool) {
+	t.Helper()
 	var last string
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		response, err := http.Get(url)
+		response, err := client.Get(url)
 		if err != nil {
 			last = err.Error()
 			continue
@@ -164,6 +172,7 @@ scrape_configs:
 func TestBadStarts(t *testing.T) {
 	good := writeConfig(t, "retention: 5m\n")
 	bad := writeConfig(t, "retention: long\n")
+	web := writeConfig(t, "basic_auth_user: {}\n")
 	for _, test := range []struct {
 		arguments []string
 		want      string
@@ -171,6 +180,7 @@ func TestBadStarts(t *testing.T) {
 		{[]string{"--config.file", bad}, bad + `: retention: "long" isn't a duration; allowed: a duration such as 500ms, 15s or 1h`},
 		{[]string{"--config.check", "--config.file", bad}, bad + `: retention: `},
 		{[]string{"--config.file", "/nowhere.yml"}, "/nowhere.yml: "},
+		{[]string{"--config.check", "--config.file", good, "--web.config.file", web}, "--web.config.file: yaml: unmarshal errors: line 1: field basic_auth_user not found"},
 		{[]string{"--nonsense"}, "unknown long flag '--nonsense'"},
 		{[]string{"--config.file", good, "--web.listen-address", "300.0.0.1:1", "--log.level", "error"}, "300.0.0.1"},
 	} {

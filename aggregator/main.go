@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kingpin/v2"
@@ -64,7 +65,11 @@ func run(ctx context.Context, arguments []string) error {
 	if _, err := o.flags().Parse(arguments); err != nil {
 		return fmt.Errorf("%w; see --help", err)
 	}
-	configuration, err := config.Load(filepath.Clean(o.file))
+	if err := web.Validate(*o.web.WebConfigFile); err != nil {
+		return fmt.Errorf("--web.config.file: %s", strings.Join(strings.Fields(err.Error()), " "))
+	}
+	o.file = filepath.Clean(o.file)
+	configuration, err := config.Load(o.file)
 	if err != nil {
 		return err
 	}
@@ -73,7 +78,7 @@ func run(ctx context.Context, arguments []string) error {
 		return nil
 	}
 	limitMemory(uint64(configuration.Limits.Memory))
-	aggregator, err := New(configuration, promslog.New(&o.log))
+	aggregator, err := New(configuration, o.file, promslog.New(&o.log))
 	if err != nil {
 		return err
 	}

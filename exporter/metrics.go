@@ -12,6 +12,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/exporter/collector"
 	"github.com/traffic-monitor-agent/tma/exporter/config"
+	"github.com/traffic-monitor-agent/tma/internal/reload"
 )
 
 // maxScrapes is how many scrapes are answered at once.
@@ -19,13 +20,12 @@ const maxScrapes = 8
 
 // registry returns all metrics there are, but for those of their own handler.
 // docs/metrics.md is generated from it.
-func (w *windows) registry(health *collector.Health, reload *reloader) *prometheus.Registry {
+func (w *windows) registry(health *collector.Health, reload *reload.Reloader) *prometheus.Registry {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		w.collector,
 		health,
-		reload.succeeded,
-		reload.successTime,
+		reload,
 		versioncollector.NewCollector("tma"),
 		collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),

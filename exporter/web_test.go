@@ -1,16 +1,8 @@
 package main
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -104,77 +96,11 @@ func TestSystemdSocket(t *testing.T) {
 	})
 }
 
-// authority signs certificates that are valid for a day.
-type authority struct {
-	t           *testing.T
-	directory   string
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, name string) *authority {
-	t.Helper()
-	a := &authority{t: t, directory: t.TempDir()}
-	template := template(name)
-	template.IsCA, template.KeyUsage, template.BasicConstraintsValid = true, x509.KeyUsageCertSign, true
-	a.certificate, a.key = a.sign(name, template)
-	return a
-}
-
-func template(name string) *x509.Certificate {
-	return &x509.Certificate{
-		SerialNumber: big.NewInt(1),
-		Subject:      pkix.Name{CommonName: name},
-		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(24 * time.Hour),
-		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1)},
-		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-}
-
-// sign makes name.crt and name.key in the directory; the first is its own issuer.
-func (a *authority) sign(name string, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	a.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(a.t, err)
-	issuer, issuerKey := a.certificate, a.key
-	if issuer == nil {
-		issuer, issuerKey = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), issuerKey)
-	must(a.t, err)
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	must(a.t, err)
-	for suffix, block := range map[string]*pem.Block{".crt": {Type: "CERTIFICATE", Bytes: der}, ".key": {Type: "PRIVATE KEY", Bytes: private}} {
-		must(a.t, os.WriteFile(filepath.Join(a.directory, name+suffix), pem.EncodeToMemory(block), 0o600))
-	}
-	certificate, err := x509.ParseCertificate(der)
-	must(a.t, err)
-	return certificate, key
-}
-
-// client trusts the authority and shows a certificate of an issuer, unless that is nil.
-func (a *authority) client(issuer *authority) *http.Client {
-	a.t.Helper()
-	trusted := x509.NewCertPool()
-	trusted.AddCert(a.certificate)
-	c := &tls.Config{RootCAs: trusted}
-	if issuer != nil {
-		certificate, key := issuer.sign("client", template("client"))
-		shown := tls.Certificate{Certificate: [][]byte{certificate.Raw}, PrivateKey: key}
-		// Whoever asks for another authority's gets it all the same.
-		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &shown, nil }
-	}
-	transport := &http.Transport{TLSClientConfig: c}
-	a.t.Cleanup(transport.CloseIdleConnections)
-	return &http.Client{Transport: transport}
-}
-
 func TestTLSWithClientCertificates(t *testing.T) {
 	inWeb(t, func(t *testing.T, log io.Writer) {
-		ours, theirs := newAuthority(t, "authority"), newAuthority(t, "another")
-		ours.sign("server", template("server"))
-		file := filepath.Join(ours.directory, "web.yml")
+		ours, theirs := testutil.NewAuthority(t, "authority"), testutil.NewAuthority(t, "another")
+		ours.Sign("server")
+		file := filepath.Join(ours.Directory, "web.yml")
 		must(t, os.WriteFile(file, []byte(`
 tls_server_config:
   cert_file: server.crt
@@ -183,10 +109,10 @@ tls_server_config:
   client_ca_file: authority.crt
 `), 0o600))
 		exporter(t, log, append(captureNothing, "--web.config.file="+file)...)
-		answers(t, ours.client(ours), "https://"+testAddress+"/-/ready", http.StatusOK)
-		answers(t, ours.client(ours), "https://"+testAddress+"/metrics", http.StatusOK)
+		answers(t, ours.Client(ours), "https://"+testAddress+"/-/ready", http.StatusOK)
+		answers(t, ours.Client(ours), "https://"+testAddress+"/metrics", http.StatusOK)
 		for name, client := range map[string]*http.Client{
-			"without a certificate": ours.client(nil), "with another authority's": ours.client(theirs),
+			"without a certificate": ours.Client(nil), "with another authority's": ours.Client(theirs),
 		} {
 			if response, err := client.Get("https://" + testAddress + "/-/healthy"); err == nil {
 				response.Body.Close()

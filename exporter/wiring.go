@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/common/promslog"
@@ -19,6 +20,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/exporter/config"
 	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 )
 
 // serve captures and serves until the context ends. The arguments are read again for
@@ -32,6 +34,10 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 		return err
 	}
 	defer source.Close()
+	if err := capture.DropPrivileges(); err != nil {
+		return err
+	}
+	spareMemory()
 	w.attach(source)
 	reload := newReloader(args, &o.Config, source, w, logger)
 	endpoints, err := w.endpoints()
@@ -45,7 +51,7 @@ func serve(ctx context.Context, args []string, o *config.Options) error {
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return source.Run(ctx, w.sink(logger)) })
-	group.Go(func() error { return reload.onSignal(ctx) })
+	group.Go(func() error { return reload.OnSignal(ctx) })
 	serveWeb(ctx, group, site, o.Web, logger)
 	return group.Wait()
 }
@@ -89,6 +95,9 @@ type windows struct {
 	cardinality *window.Cardinality
 	flows       *window.FlowSketch
 	cpu         *api.CPU
+	entropy     *window.Entropy
+	peers       *window.Peers
+	names       atomic.Pointer[networks.Table] // nil where labels are addresses
 	collector   *collector.Collector
 	attachments func() []capture.Attachment
 	boot        [16]byte
@@ -103,12 +112,17 @@ func newWindows(c *config.Config) *windows {
 		cardinality: window.NewCardinality(),
 		flows:       window.NewFlowSketch(history, time.Duration(c.Epochs.Retention)),
 		cpu:         &api.CPU{},
+		entropy:     window.NewEntropy(),
+		peers:       window.NewPeers(c.TopK.K),
 	}
 	w.reconfigure(c)
 	w.collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return w.attachments() },
 		Top:         w.topk.Top,
 		Cardinality: w.cardinality.Estimates,
+		Entropy:     w.entropy.Ratios,
+		Peers:       w.peers.Top,
+		Names:       w.names.Load,
 		Start:       time.Now(),
 	})
 	return w
@@ -117,7 +131,9 @@ func newWindows(c *config.Config) *windows {
 // reconfigure takes over what may change while they are in use.
 func (w *windows) reconfigure(c *config.Config) {
 	w.history.Reconfigure(historyConfig(c))
-	w.topk.Name(c.NetworkNames())
+	names := c.NetworkNames()
+	w.topk.Name(names)
+	w.names.Store(names)
 }
 
 func historyConfig(c *config.Config) window.HistoryConfig {
@@ -151,6 +167,8 @@ func (w *windows) sink(logger *slog.Logger) capture.Sink {
 		group.Go(func() {
 			w.collector.Add(e, drain)
 			w.cardinality.Add(e)
+			w.entropy.Add(e)
+			w.peers.Add(e)
 		})
 		if err := w.keep(e); err != nil {
 			logger.Error("An epoch doesn't go out to aggregators", "err", err)

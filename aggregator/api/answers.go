@@ -1,27 +1,24 @@
 package api
 
 import (
-	"fmt"
+	"cmp"
 	"maps"
 	"math"
 	"net/http"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/prometheus/common/model"
 
-	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
+	"github.com/traffic-monitor-agent/tma/aggregator/scrape"
 	"github.com/traffic-monitor-agent/tma/aggregator/store"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
-	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
 // defaultWindow is the time that a request is about which doesn't say.
 const defaultWindow = time.Minute
-
-// leastShare bounds how many heavy hitters there can be.
-const leastShare = 0.0001
 
 // count is packets and bytes in JSON.
 type count struct {
@@ -44,10 +41,12 @@ type totals struct {
 	Total     count `json:"total"`
 	Remainder count `json:"remainder"`
 	Uncertain count `json:"uncertain"`
+	// What may be selected by the filter, but can't be told to be.
+	Unattributed count `json:"unattributed"`
 }
 
 func totalsOf(w *store.Window) totals {
-	return totals{countOf(w.Counted), countOf(w.Remainder), countOf(w.Uncertain)}
+	return totals{countOf(w.Counted), countOf(w.Remainder), countOf(w.Uncertain), countOf(w.Unattributed)}
 }
 
 // interval is the bytes between which the truth is.
@@ -56,179 +55,28 @@ type interval struct {
 	Upper uint64 `json:"upper"`
 }
 
-// snapshot returns what the span of a request is about.
-func (a *API) snapshot(s span) *snapshot {
-	if s.last > 0 {
-		return a.memo.last(s.last)
-	}
-	if oldest := a.now().Add(-a.configuration.Retention); s.from.Before(oldest) {
-		s.from = oldest
-	}
-	return a.memo.between(s.from, s.to)
+// question is the beginning of most requests: a time, and flows in it.
+type question struct {
+	span
+	filter
 }
 
-func (a *API) span(p *parameters) span { return p.span(defaultWindow, a.configuration.Retention) }
-
-// heavyHitter is one of GET /v1/hhh.
-type heavyHitter struct {
-	Prefix      string `json:"prefix"`
-	Bytes       uint64 `json:"bytes"`
-	Conditioned uint64 `json:"conditioned_bytes"`
-	Packets     uint64 `json:"packets"`
-	interval
+func (a *API) question(p *parameters) question {
+	return question{p.span(defaultWindow, a.configuration.Retention), a.filter(p)}
 }
 
-func heavyHitterOf(h hhh.Heavy) heavyHitter {
-	return heavyHitter{
-		Prefix: h.String(), Bytes: h.Bytes, Conditioned: h.Conditioned, Packets: h.Packets,
-		interval: interval{h.Lower, h.Upper},
-	}
-}
+// snapshot returns what a question is about.
+func (a *API) snapshot(q question) *snapshot { return a.snapshotInSteps(q, 0) }
 
-func (a *API) hhh(p *parameters) (any, error) {
-	d, s := p.dimension(), a.span(p)
-	phi := p.share("phi", a.configuration.Phi, leastShare)
-	least := p.share("min_share", 0, 0)
-	if err := p.finish(); err != nil {
-		return nil, err
+// snapshotInSteps returns what a series with so long steps is about.
+func (a *API) snapshotInSteps(q question, step time.Duration) *snapshot {
+	if q.last > 0 {
+		return a.memo.last(q.last, step, q.filter)
 	}
-	snap := a.snapshot(s)
-	tree := snap.trees[d]()
-	found := []heavyHitter{}
-	for _, h := range tree.Heavy(phi) {
-		if h.Bytes >= hhh.Threshold(least, tree.Total().Bytes) {
-			found = append(found, heavyHitterOf(h))
-		}
+	if oldest := a.now().Add(-a.configuration.Retention); q.from.Before(oldest) {
+		q.from = oldest
 	}
-	return struct {
-		period
-		Dimension string  `json:"dimension"`
-		Phi       float64 `json:"phi"`
-		totals
-		HeavyHitters []heavyHitter `json:"heavy_hitters"`
-	}{periodOf(snap.window()), d.String(), phi, totalsOf(snap.window()), found}, nil
-}
-
-// node is one of GET /v1/tree.
-type node struct {
-	Prefix    string `json:"prefix"`
-	Bytes     uint64 `json:"bytes"`
-	SelfBytes uint64 `json:"self_bytes"`
-	Packets   uint64 `json:"packets"`
-	interval
-	Rest     bool   `json:"rest"`
-	Children []node `json:"children"`
-}
-
-func nodeOf(v *hhh.View) node {
-	n := node{
-		Prefix: v.String(), Bytes: v.Bytes, SelfBytes: v.SelfBytes, Packets: v.Packets,
-		interval: interval{v.Lower, v.Upper}, Rest: v.Rest, Children: make([]node, len(v.Children)),
-	}
-	for i := range v.Children {
-		n.Children[i] = nodeOf(&v.Children[i])
-	}
-	return n
-}
-
-// Below this share the size of an answer is bounded by that of the tree alone,
-// which then mustn't have more nodes than this.
-const (
-	leastTreeShare = 0.00001
-	maxWholeTree   = 100_000
-)
-
-func (a *API) tree(p *parameters) (any, error) {
-	d, s, least := p.dimension(), a.span(p), p.share("min_share", 0.01, 0)
-	if err := p.finish(); err != nil {
-		return nil, err
-	}
-	snap := a.snapshot(s)
-	tree := snap.trees[d]()
-	if least < leastTreeShare && tree.Len() > maxWholeTree {
-		return nil, &requestError{http.StatusBadRequest, "min_share",
-			fmt.Sprintf("the tree has %d prefixes; allowed: %v to 1 where it has more than %d", tree.Len(), leastTreeShare, maxWholeTree)}
-	}
-	root := tree.View(least)
-	return struct {
-		period
-		Dimension string `json:"dimension"`
-		totals
-		Root node `json:"root"`
-	}{periodOf(snap.window()), d.String(), totalsOf(snap.window()), nodeOf(&root)}, nil
-}
-
-// entry is one of GET /v1/top. Which of the names it has depends on by.
-type entry struct {
-	Source          string  `json:"source,omitempty"`
-	Destination     string  `json:"destination,omitempty"`
-	SourcePort      *uint16 `json:"source_port,omitempty"`
-	DestinationPort *uint16 `json:"destination_port,omitempty"`
-	Protocol        string  `json:"protocol,omitempty"`
-	Port            *uint16 `json:"port,omitempty"`
-	count
-	interval
-}
-
-// The length of a top.
-const defaultTop, maxTop = 20, 10_000
-
-func (a *API) top(p *parameters) (any, error) {
-	s, by, k := a.span(p), p.choice("by", "flow", "source", "destination", "service"), p.count("limit", defaultTop, maxTop)
-	if err := p.finish(); err != nil {
-		return nil, err
-	}
-	snap := a.snapshot(s)
-	return struct {
-		period
-		By string `json:"by"`
-		totals
-		Top []entry `json:"top"`
-	}{periodOf(snap.window()), by, totalsOf(snap.window()), topBy(snap, by, k)}, nil
-}
-
-// topBy ranks by one of the four choices.
-func topBy(snap *snapshot, by string, k int) []entry {
-	top := []entry{}
-	switch by {
-	case "flow":
-		for _, r := range snap.window().TopFlows(k) {
-			top = append(top, flowEntry(r))
-		}
-	case "service":
-		for _, r := range snap.window().TopServices(k) {
-			top = append(top, entry{
-				Protocol: flow.ProtocolName(r.Key.Protocol), Port: &r.Key.Port,
-				count: countOf(r.Count), interval: interval{r.Lower, r.Upper},
-			})
-		}
-	case "source":
-		for _, n := range snap.trees[flow.Source]().TopAddresses(k) {
-			top = append(top, entry{Source: address(n.Prefix), count: countOf(n.Count), interval: interval{n.Lower, n.Upper}})
-		}
-	case "destination":
-		for _, n := range snap.trees[flow.Destination]().TopAddresses(k) {
-			top = append(top, entry{Destination: address(n.Prefix), count: countOf(n.Count), interval: interval{n.Lower, n.Upper}})
-		}
-	}
-	return top
-}
-
-func flowEntry(r store.Ranked[flow.Key]) entry {
-	return entry{
-		Source: r.Key.SourceAddr().String(), Destination: r.Key.DestinationAddr().String(),
-		SourcePort: &r.Key.SourcePort, DestinationPort: &r.Key.DestinationPort,
-		Protocol: flow.ProtocolName(r.Key.Protocol),
-		count:    countOf(r.Count), interval: interval{r.Lower, r.Upper},
-	}
-}
-
-// address writes a prefix that is one address without its length.
-func address(p hhh.Prefix) string {
-	if p.IsAddr() {
-		return p.Netip().Addr().String()
-	}
-	return p.String()
+	return a.memo.between(q.from, q.to, step, q.filter)
 }
 
 // estimate is one of GET /v1/cardinality.
@@ -238,26 +86,44 @@ type estimate struct {
 	RelativeError float64 `json:"relative_error"`
 }
 
-func (a *API) cardinality(p *parameters) (any, error) {
-	s := a.span(p)
-	if err := p.finish(); err != nil {
-		return nil, err
+// cardinalities is the answer of GET /v1/cardinality.
+type cardinalities struct {
+	Window string `json:"window"`
+	period
+	Estimates []estimate `json:"estimates"`
+}
+
+func (c cardinalities) table() table {
+	t := table{header: []string{"of", "estimate", "relative_error"}}
+	for _, e := range c.Estimates {
+		t.rows = append(t.rows, []string{e.Of, number(e.Estimate), fraction(e.RelativeError)})
 	}
-	snap := a.snapshot(s)
+	return t
+}
+
+func (a *API) cardinality(p *parameters) (answer, error) {
+	q := question{span: p.span(defaultWindow, a.configuration.Retention)}
+	for _, name := range filterParameters {
+		if p.values.Has(name) {
+			p.refuse(name, "distinct things are counted by sketches of all traffic, which can't be filtered; allowed: no %s", name)
+		}
+	}
+	return func() (any, error) { return a.cardinalityOf(q), nil }, p.finish()
+}
+
+func (a *API) cardinalityOf(q question) cardinalities {
+	snap := a.snapshot(q)
+	c := cardinalities{period: periodOf(snap.window()), Estimates: []estimate{}}
 	distinct := snap.distinct()
-	estimates := []estimate{}
 	for _, of := range slices.Sorted(maps.Keys(distinct)) {
-		estimates = append(estimates, estimate{of, uint64(math.Round(distinct[of])), hll.RelativeError})
+		c.Estimates = append(c.Estimates, estimate{of, uint64(math.Round(distinct[of])), hll.RelativeError})
 	}
-	window := s.last
+	window := q.last
 	if window == 0 {
-		window = s.to.Sub(s.from)
+		window = q.to.Sub(q.from)
 	}
-	return struct {
-		Window string `json:"window"`
-		period
-		Estimates []estimate `json:"estimates"`
-	}{model.Duration(window).String(), periodOf(snap.window()), estimates}, nil
+	c.Window = model.Duration(window).String()
+	return c
 }
 
 // exporter is one of GET /v1/exporters.
@@ -279,50 +145,89 @@ type exporter struct {
 	ClockSkewError *float64 `json:"clock_skew_error_seconds"`
 }
 
-func (a *API) exporters(p *parameters) (any, error) {
-	if err := p.finish(); err != nil {
-		return nil, err
+// exporterList is the answer of GET /v1/exporters.
+type exporterList struct {
+	Exporters []exporter `json:"exporters"`
+	Next      string     `json:"next"`
+}
+
+func (l exporterList) next() string { return l.Next }
+
+func (l exporterList) table() table {
+	t := table{header: []string{"name", "url", "host", "up", "last_epoch", "lag_seconds", "missed_epochs", "refused_epochs", "received_bytes", "last_error", "clock_skew_seconds", "clock_skew_error_seconds"}}
+	for _, e := range l.Exporters {
+		last := ""
+		if e.LastEpoch != nil {
+			last = instant(*e.LastEpoch)
+		}
+		t.rows = append(t.rows, []string{
+			e.Name, e.URL, e.Host, strconv.FormatBool(e.Up), last, fraction(e.LagSeconds),
+			number(e.MissedEpochs), number(e.RefusedEpochs), number(e.ReceivedBytes), e.LastError, optional(e.ClockSkew), optional(e.ClockSkewError),
+		})
 	}
-	exporters := []exporter{}
-	skews := a.store.Skews()
-	for _, s := range a.statuses() {
-		e := exporter{
-			Name: s.Name, URL: s.URL, Labels: s.Labels, Host: s.Host, Up: s.Up,
-			LagSeconds:   s.Lag(a.now()).Seconds(),
-			MissedEpochs: s.MissedEpochs, RefusedEpochs: s.RefusedEpochs,
-			ReceivedBytes: s.ReceivedBytes, LastError: s.LastError,
-		}
-		if !s.LastEpoch.IsZero() {
-			last := s.LastEpoch.UTC()
-			e.LastEpoch = &last
-		}
-		if skew, known := skews[s.Name]; known {
-			offset, wrong := skew.Offset.Seconds(), skew.Error.Seconds()
-			e.ClockSkew, e.ClockSkewError = &offset, &wrong
-		}
-		exporters = append(exporters, e)
+	return t
+}
+
+func optional(f *float64) string {
+	if f == nil {
+		return ""
 	}
-	return struct {
-		Exporters []exporter `json:"exporters"`
-	}{exporters}, nil
+	return fraction(*f)
+}
+
+func (a *API) exporters(p *parameters) (answer, error) {
+	page, up := p.page(maxTop), p.choice("up", "", "true", "false")
+	return func() (any, error) {
+		exporters, skews := []exporter{}, a.store.Skews()
+		for _, s := range a.statuses() {
+			if up == "" || up == strconv.FormatBool(s.Up) {
+				exporters = append(exporters, a.exporterOf(&s, skews))
+			}
+		}
+		slices.SortStableFunc(exporters, func(a, b exporter) int { return cmp.Compare(a.Name, b.Name) })
+		l := exporterList{Exporters: pageOf(exporters, page)}
+		if len(exporters) > page.end() {
+			l.Next = p.next("/v1/exporters", page, nil)
+		}
+		return l, nil
+	}, p.finish()
+}
+
+func (a *API) exporterOf(s *scrape.Status, skews map[string]store.Skew) exporter {
+	e := exporter{
+		Name: s.Name, URL: s.URL, Labels: s.Labels, Host: s.Host, Up: s.Up,
+		LagSeconds:   s.Lag(a.now()).Seconds(),
+		MissedEpochs: s.MissedEpochs, RefusedEpochs: s.RefusedEpochs,
+		ReceivedBytes: s.ReceivedBytes, LastError: s.LastError,
+	}
+	if !s.LastEpoch.IsZero() {
+		last := s.LastEpoch.UTC()
+		e.LastEpoch = &last
+	}
+	if skew, known := skews[s.Name]; known {
+		offset, wrong := skew.Offset.Seconds(), skew.Error.Seconds()
+		e.ClockSkew, e.ClockSkewError = &offset, &wrong
+	}
+	return e
 }
 
 type health struct {
 	Status string `json:"status"`
 }
 
-func (a *API) healthy(p *parameters) (any, error) { return health{"healthy"}, p.finish() }
+func (a *API) healthy(p *parameters) (answer, error) {
+	return func() (any, error) { return health{"healthy"}, nil }, p.finish()
+}
 
 // ready is an error until every exporter was asked once: before that, windows
 // lack what is there to be had.
-func (a *API) ready(p *parameters) (any, error) {
-	if err := p.finish(); err != nil {
-		return nil, err
-	}
-	for _, s := range a.statuses() {
-		if s.Polls == 0 {
-			return nil, &requestError{status: http.StatusServiceUnavailable, message: s.Name + " wasn't scraped yet"}
+func (a *API) ready(p *parameters) (answer, error) {
+	return func() (any, error) {
+		for _, s := range a.statuses() {
+			if s.Polls == 0 {
+				return nil, &requestError{status: http.StatusServiceUnavailable, message: s.Name + " wasn't scraped yet"}
+			}
 		}
-	}
-	return health{"ready"}, nil
+		return health{"ready"}, nil
+	}, p.finish()
 }

@@ -90,14 +90,12 @@ func (f *fixture) get(t *testing.T, target string) (status int, body string) {
 	t.Helper()
 	r := httptest.NewRecorder()
 	f.ServeHTTP(r, httptest.NewRequest(http.MethodGet, target, nil))
-	if got := r.Header().Get("Content-Type"); got != "application/json" {
-		t.Errorf("%s is %q", target, got)
-	}
+	hold(t, target, r.Code, r.Header(), r.Body.String())
 	return r.Code, strings.TrimSpace(r.Body.String())
 }
 
 const span1m = `"from":"2023-11-14T22:12:21Z","to":"2023-11-14T22:13:20.5Z",`
-const fixtureTotals = `"total":{"bytes":10000,"packets":100},"remainder":{"bytes":400,"packets":4},"uncertain":{"bytes":0,"packets":0},`
+const fixtureTotals = `"total":{"bytes":10000,"packets":100},"remainder":{"bytes":400,"packets":4},"uncertain":{"bytes":0,"packets":0},"unattributed":{"bytes":0,"packets":0},`
 
 func TestAnswers(t *testing.T) {
 	f := newFixture()
@@ -110,24 +108,24 @@ func TestAnswers(t *testing.T) {
 			`{"prefix":"2001:db8::1/128","bytes":1000,"conditioned_bytes":1000,"packets":10,"lower":1000,"upper":1400}]}`,
 		"/v1/hhh?phi=0.1&min_share=0.6&dimension=destination": `{` + span1m + `"dimension":"destination","phi":0.1,` + fixtureTotals + `"heavy_hitters":[` +
 			`{"prefix":"192.0.2.1/32","bytes":8000,"conditioned_bytes":8000,"packets":80,"lower":8000,"upper":8400}]}`,
-		"/v1/tree?min_share=0.85": `{` + span1m + `"dimension":"source",` + fixtureTotals +
+		"/v1/tree?min_share=0.85": `{` + span1m + `"dimension":"source","min_share":0.85,"least_bytes":8500,` + fixtureTotals +
 			`"root":{"prefix":"all","bytes":10000,"self_bytes":0,"packets":100,"lower":10000,"upper":10400,"rest":false,"children":[` +
 			`{"prefix":"0.0.0.0/0","bytes":9000,"self_bytes":0,"packets":90,"lower":9000,"upper":9400,"rest":false,"children":[` +
 			`{"prefix":"10.0.0.0/8","bytes":9000,"self_bytes":0,"packets":90,"lower":9000,"upper":9400,"rest":false,"children":[` +
 			`{"prefix":"10.0.0.0/16","bytes":9000,"self_bytes":0,"packets":90,"lower":9000,"upper":9400,"rest":false,"children":[` +
 			`{"prefix":"10.0.0.0/24","bytes":9000,"self_bytes":1000,"packets":90,"lower":9000,"upper":9400,"rest":false,"children":[]}]}]}]},` +
 			`{"prefix":"::/0","bytes":1000,"self_bytes":0,"packets":10,"lower":1000,"upper":1400,"rest":false,"children":[]}]}}`,
-		"/v1/top?limit=1": `{` + span1m + `"by":"flow",` + fixtureTotals + `"top":[{"source":"10.0.0.1","destination":"192.0.2.1",` +
-			`"source_port":50000,"destination_port":443,"protocol":"tcp","bytes":6000,"packets":60,"lower":6000,"upper":6400}]}`,
+		"/v1/top?limit=1": `{` + span1m + `"by":"flow",` + fixtureTotals + `"flowless":{"bytes":1000,"packets":10},"top":[{"source":"10.0.0.1","destination":"192.0.2.1",` +
+			`"source_port":50000,"destination_port":443,"protocol":"tcp","bytes":6000,"packets":60,"lower":6000,"upper":6400}],"next":"/v1/top?from=2023-11-14T22%3A12%3A21Z\u0026limit=1\u0026offset=1\u0026to=2023-11-14T22%3A13%3A20.5Z"}`,
 		"/v1/top?by=source&limit=1": `{` + span1m + `"by":"source",` + fixtureTotals +
-			`"top":[{"source":"10.0.0.1","bytes":6000,"packets":60,"lower":6000,"upper":7400}]}`,
+			`"flowless":{"bytes":1000,"packets":10},"top":[{"source":"10.0.0.1","bytes":6000,"packets":60,"lower":6000,"upper":7400}],"next":"/v1/top?by=source\u0026from=2023-11-14T22%3A12%3A21Z\u0026limit=1\u0026offset=1\u0026to=2023-11-14T22%3A13%3A20.5Z"}`,
 		"/v1/top?by=destination&limit=1": `{` + span1m + `"by":"destination",` + fixtureTotals +
-			`"top":[{"destination":"192.0.2.1","bytes":8000,"packets":80,"lower":8000,"upper":8400}]}`,
+			`"flowless":{"bytes":1000,"packets":10},"top":[{"destination":"192.0.2.1","bytes":8000,"packets":80,"lower":8000,"upper":8400}],"next":"/v1/top?by=destination\u0026from=2023-11-14T22%3A12%3A21Z\u0026limit=1\u0026offset=1\u0026to=2023-11-14T22%3A13%3A20.5Z"}`,
 		"/v1/top?by=service&limit=1": `{` + span1m + `"by":"service",` + fixtureTotals +
-			`"top":[{"protocol":"tcp","port":443,"bytes":8000,"packets":80,"lower":8000,"upper":9400}]}`,
+			`"flowless":{"bytes":1000,"packets":10},"top":[{"protocol":"tcp","port":443,"bytes":8000,"packets":80,"lower":8000,"upper":9400}],"next":"/v1/top?by=service\u0026from=2023-11-14T22%3A12%3A21Z\u0026limit=1\u0026offset=1\u0026to=2023-11-14T22%3A13%3A20.5Z"}`,
 		"/v1/cardinality?window=1m": `{"window":"1m",` + span1m + `"estimates":[{"of":"flows","estimate":5,"relative_error":0.008125}]}`,
 		"/v1/hhh?from=2023-11-14T22:13:05Z&to=2023-11-14T22:13:06Z": `{"from":"2023-11-14T22:13:05Z","to":"2023-11-14T22:13:06Z","dimension":"source","phi":0.01,` +
-			`"total":{"bytes":0,"packets":0},"remainder":{"bytes":0,"packets":0},"uncertain":{"bytes":0,"packets":0},"heavy_hitters":[]}`,
+			`"total":{"bytes":0,"packets":0},"remainder":{"bytes":0,"packets":0},"uncertain":{"bytes":0,"packets":0},"unattributed":{"bytes":0,"packets":0},"heavy_hitters":[]}`,
 		"/-/healthy": `{"status":"healthy"}`,
 	} {
 		status, body := f.get(t, target)
@@ -152,6 +150,7 @@ func TestRefusals(t *testing.T) {
 		{"/v1/hhh?phi=0.1&phi=0.2", 400, "phi"},
 		{"/v1/hhh?min_share=-1", 400, "min_share"},
 		{"/v1/hhh?limit=3", 400, "limit"},
+		{"/v1/hhh?" + strings.Repeat("x", maxQuery+1), 400, ""},
 		{"/v1/hhh?window=10", 400, "window"},
 		{"/v1/hhh?window=0s", 400, "window"},
 		{"/v1/hhh?window=16m", 400, "window"},
@@ -168,6 +167,28 @@ func TestRefusals(t *testing.T) {
 		{"/v1/top?limit=10001", 400, "limit"},
 		{"/v1/cardinality?of=flows", 400, "of"},
 		{"/v1/exporters?up=1", 400, "up"},
+		{"/v1/hhh?exporter=nobody", 400, "exporter"},
+		{"/v1/hhh?direction=up", 400, "direction"},
+		{"/v1/hhh?protocol=tpc", 400, "protocol"},
+		{"/v1/hhh?protocol=256", 400, "protocol"},
+		{"/v1/hhh?port=65536", 400, "port"},
+		{"/v1/hhh?prefix=10.0.0.1/8", 400, "prefix"},
+		{"/v1/hhh?source=::ffff:10.0.0.0/104", 400, "source"},
+		{"/v1/hhh?destination=example.org", 400, "destination"},
+		{"/v1/hhh?network=nowhere", 400, "network"},
+		{"/v1/hhh?format=xml", 400, "format"},
+		{"/v1/cardinality?protocol=tcp", 400, "protocol"},
+		{"/v1/tree?dimension=source_destination", 400, "dimension"},
+		{"/v1/tree?root=10.0.0.0/9", 400, "root"},
+		{"/v1/tree?root=x", 400, "root"},
+		{"/v1/tree?depth=0", 400, "depth"},
+		{"/v1/tree?max_nodes=100001", 400, "max_nodes"},
+		{"/v1/top?offset=-1", 400, "offset"},
+		{"/v1/series?step=1500ms", 400, "step"},
+		{"/v1/series?points=3601", 400, "points"},
+		{"/v1/matrix?by=flow", 400, "by"},
+		{"/v1/stream?query=matrix", 400, "query"},
+		{"/v1/stream?query=cardinality&port=1", 400, "port"},
 		{"/v1/stream?interval=1ms", 400, "interval"},
 		{"/v1/stream?dimension=x", 400, "dimension"},
 		{"/v1/stream", 426, ""},
@@ -206,7 +227,7 @@ func TestExporters(t *testing.T) {
 	}
 	want := `{"exporters":[` +
 		`{"name":"a:1","url":"http://a:1/v1/epochs","labels":{"job":"x"},"host":"a","up":true,"last_epoch":"2023-11-14T22:13:19.5Z","lag_seconds":1.5,"missed_epochs":3,"refused_epochs":0,"received_bytes":99,"last_error":"","clock_skew_seconds":0.5,"clock_skew_error_seconds":0.010001},` +
-		`{"name":"b:1","url":"http://b:1/v1/epochs","labels":null,"host":"","up":false,"last_epoch":null,"lag_seconds":0,"missed_epochs":0,"refused_epochs":0,"received_bytes":0,"last_error":"connection refused","clock_skew_seconds":null,"clock_skew_error_seconds":null}]}`
+		`{"name":"b:1","url":"http://b:1/v1/epochs","labels":null,"host":"","up":false,"last_epoch":null,"lag_seconds":0,"missed_epochs":0,"refused_epochs":0,"received_bytes":0,"last_error":"connection refused","clock_skew_seconds":null,"clock_skew_error_seconds":null}],"next":""}`
 	if status, body := f.get(t, "/v1/exporters"); status != 200 || body != want {
 		t.Errorf("%d\n got %s\nwant %s", status, body, want)
 	}
@@ -223,21 +244,21 @@ func TestExporters(t *testing.T) {
 func TestMemo(t *testing.T) {
 	f := newFixture()
 	f.traffic()
-	first := f.memo.last(time.Minute)
-	if f.memo.last(time.Minute) != first {
+	first := f.memo.last(time.Minute, 0, filter{})
+	if f.memo.last(time.Minute, 0, filter{}) != first {
 		t.Error("two snapshots of the same")
 	}
 	f.traffic()
-	if got := f.memo.last(time.Minute).trees[flow.Source]().Total().Bytes; got != 20000 {
+	if got := f.memo.last(time.Minute, 0, filter{}).trees[flow.Source]().Total().Bytes; got != 20000 {
 		t.Errorf("%d bytes after a change", got)
 	}
-	second := f.memo.last(time.Minute)
+	second := f.memo.last(time.Minute, 0, filter{})
 	f.now = f.now.Add(time.Second)
-	if f.memo.last(time.Minute) == second {
+	if f.memo.last(time.Minute, 0, filter{}) == second {
 		t.Error("the window didn't slide")
 	}
 	for i := range 100 {
-		f.memo.last(time.Duration(i+1) * time.Second)
+		f.memo.last(time.Duration(i+1)*time.Second, 0, filter{})
 	}
 	if len(f.memo.snapshots) > maxSnapshots {
 		t.Errorf("%d snapshots are kept", len(f.memo.snapshots))

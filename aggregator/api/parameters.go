@@ -20,6 +20,7 @@ type requestError struct {
 	status    int
 	parameter string // empty if it is about no parameter
 	message   string
+	retry     int // after so many seconds it may be another answer; 0 if not
 }
 
 func (e *requestError) Error() string { return e.message }
@@ -34,17 +35,22 @@ type parameters struct {
 }
 
 func parse(r *http.Request) *parameters {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	p := &parameters{values: values, known: make(map[string]bool)}
+	p := &parameters{known: make(map[string]bool)}
+	if len(r.URL.RawQuery) > maxQuery {
+		p.refuse("", "the query has %d characters; allowed: %d", len(r.URL.RawQuery), maxQuery)
+		return p
+	}
+	var err error
+	p.values, err = url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		p.err = &requestError{http.StatusBadRequest, "", "the query isn't URL-encoded: " + err.Error()}
+		p.refuse("", "the query isn't URL-encoded: %v", err)
 	}
 	return p
 }
 
 func (p *parameters) refuse(name, format string, arguments ...any) {
 	if p.err == nil {
-		p.err = &requestError{http.StatusBadRequest, name, fmt.Sprintf(format, arguments...)}
+		p.err = &requestError{status: http.StatusBadRequest, parameter: name, message: fmt.Sprintf(format, arguments...)}
 	}
 }
 
@@ -62,11 +68,14 @@ func (p *parameters) get(name string) (value string, given bool) {
 	}
 }
 
+// names are those of all parameters that are asked for.
+func (p *parameters) names() []string { return slices.Sorted(maps.Keys(p.known)) }
+
 // finish returns the first error, which may be a parameter that nobody asked for.
 func (p *parameters) finish() error {
 	for _, name := range slices.Sorted(maps.Keys(p.values)) {
 		if !p.known[name] {
-			allowed := strings.Join(slices.Sorted(maps.Keys(p.known)), ", ")
+			allowed := strings.Join(p.names(), ", ")
 			p.refuse(name, "%q isn't a parameter of this request; allowed: %s", name, allowed)
 		}
 	}
@@ -115,14 +124,17 @@ func (p *parameters) share(name string, or, least float64) float64 {
 }
 
 // count reads a whole number from 1 to greatest.
-func (p *parameters) count(name string, or, greatest int) int {
+func (p *parameters) count(name string, or, greatest int) int { return p.number(name, or, 1, greatest) }
+
+// number reads a whole number from least to greatest.
+func (p *parameters) number(name string, or, least, greatest int) int {
 	value, given := p.get(name)
 	if !given {
 		return or
 	}
 	n, err := strconv.Atoi(value)
-	if err != nil || n < 1 || n > greatest {
-		p.refuse(name, "%q isn't a number of entries; allowed: 1 to %d", value, greatest)
+	if err != nil || n < least || n > greatest {
+		p.refuse(name, "%q isn't a number of entries; allowed: %d to %d", value, least, greatest)
 	}
 	return n
 }

@@ -1,5 +1,6 @@
-// Package api answers questions about the fleet's traffic over HTTP: JSON under
-// /v1/, and a WebSocket that pushes what is heavy as soon as it is known.
+// Package api answers questions about the fleet's traffic over HTTP: JSON or CSV under
+// /v1/, and a WebSocket that pushes the answer to one as soon as it is another. It is
+// described by docs/openapi.yaml.
 //
 // Parameters are read strictly. An answer other than 200 is a JSON object with
 // the error and the parameter that it is about.
@@ -24,6 +25,8 @@ type Configuration struct {
 	Phi        float64       // where a request has none
 	Retention  time.Duration // of the store
 	MaxStreams int           // WebSockets at once
+	// QueueTimeout is how long a request waits for its turn; 5 s if it is 0.
+	QueueTimeout time.Duration
 }
 
 // API is the handler of everything under /v1/ and /-/.
@@ -35,6 +38,8 @@ type API struct {
 	logger        *slog.Logger
 	memo          *memo
 	mux           *http.ServeMux
+	turns         turns
+	hubs          hubs
 	streams       atomic.Int64
 	done          chan struct{}
 	stop          sync.Once
@@ -45,19 +50,21 @@ type API struct {
 func New(configuration Configuration, s *store.Store, statuses func() []scrape.Status, now func() time.Time, logger *slog.Logger) *API {
 	a := &API{
 		configuration: configuration, store: s, statuses: statuses, now: now, logger: logger,
-		memo: newMemo(s, now), mux: http.NewServeMux(), done: make(chan struct{}),
+		memo: newMemo(s, now), turns: newTurns(maxComputing), mux: http.NewServeMux(), done: make(chan struct{}),
 	}
-	a.handle("/v1/hhh", a.hhh)
-	a.handle("/v1/tree", a.tree)
-	a.handle("/v1/top", a.top)
-	a.handle("/v1/cardinality", a.cardinality)
-	a.handle("/v1/exporters", a.exporters)
-	a.handle("/-/healthy", a.healthy)
-	a.handle("/-/ready", a.ready)
+	a.handle("/v1/hhh", a.tabular(a.hhh))
+	a.handle("/v1/tree", a.tabular(a.tree))
+	a.handle("/v1/top", a.tabular(a.top))
+	a.handle("/v1/series", a.tabular(a.series))
+	a.handle("/v1/matrix", a.tabular(a.matrix))
+	a.handle("/v1/cardinality", a.tabular(a.cardinality))
+	a.handle("/v1/exporters", a.tabular(a.exporters))
+	a.handle("/-/healthy", simple(a.healthy))
+	a.handle("/-/ready", simple(a.ready))
 	a.mux.HandleFunc("/v1/stream", a.stream)
-	a.handle("/", func(*parameters) (any, error) {
-		return nil, &requestError{status: http.StatusNotFound, message: "there is nothing at this path; allowed: /v1/hhh, /v1/tree, /v1/top, /v1/cardinality, /v1/exporters, /v1/stream, /metrics"}
-	})
+	a.handle("/", simple(func(*parameters) (answer, error) {
+		return nil, &requestError{status: http.StatusNotFound, message: "there is nothing at this path; allowed: /v1/hhh, /v1/tree, /v1/top, /v1/series, /v1/matrix, /v1/cardinality, /v1/exporters, /v1/stream, /metrics"}
+	}))
 	return a
 }
 
@@ -67,21 +74,92 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTT
 // Shutdown ends the streams, which http.Server doesn't know of any more.
 func (a *API) Shutdown() { a.stop.Do(func() { close(a.done) }) }
 
-// handle serves a path by a function that returns what to encode.
-func (a *API) handle(path string, answer func(*parameters) (any, error)) {
+// answer computes what to encode. Handlers return one once they have read the
+// parameters, so that a wrong request is refused at once.
+type answer func() (any, error)
+
+type handler func(*parameters) (answer, error)
+
+// responder makes the whole response of a request.
+type responder func(*http.Request) (*response, error)
+
+// response is an answer, encoded: it is whole or an error.
+type response struct {
+	contentType string
+	body        []byte
+	next        string // where the next page is; empty if there is none
+}
+
+// handle serves a path.
+func (a *API) handle(path string, respond responder) {
 	a.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readTimeout)) //nolint:errcheck // not every writer has one
 		if err := readOnly(r); err != nil {
 			w.Header().Set("Allow", "GET, HEAD")
 			a.refuse(w, err)
 			return
 		}
-		body, err := answer(parse(r))
+		response, err := respond(r)
 		if err != nil {
 			a.refuse(w, err)
 			return
 		}
-		a.write(w, http.StatusOK, body)
+		if response.next != "" {
+			w.Header().Set("Link", "<"+response.next+`>; rel="next"`)
+		}
+		write(w, http.StatusOK, response.contentType, response.body)
 	})
+}
+
+// simple responds by JSON, at once.
+func simple(h handler) responder {
+	return func(r *http.Request) (*response, error) {
+		compute, err := h(parse(r))
+		if err != nil {
+			return nil, err
+		}
+		body, err := compute()
+		if err != nil {
+			return nil, err
+		}
+		return asJSON(body)
+	}
+}
+
+// tabular responds by JSON or CSV when it is the request's turn.
+func (a *API) tabular(h handler) responder {
+	return func(r *http.Request) (*response, error) {
+		p := parse(r)
+		csv := p.asCSV(r)
+		compute, err := h(p)
+		if err != nil {
+			return nil, err
+		}
+		body, err := a.inTurn(r.Context(), compute)
+		if err != nil {
+			return nil, err
+		}
+		encode := asJSON
+		if csv {
+			encode = asTable
+		}
+		response, err := encode(body)
+		if l, paged := body.(linker); paged && err == nil {
+			response.next = l.next()
+		}
+		return response, err
+	}
+}
+
+func asJSON(body any) (*response, error) {
+	encoded, err := json.Marshal(body)
+	return &response{contentType: "application/json", body: append(encoded, '\n')}, err
+}
+
+func asTable(body any) (*response, error) {
+	t := body.(tabular).table()
+	encoded, err := t.encode()
+	return &response{contentType: "text/csv; charset=utf-8; header=present", body: encoded}, err
 }
 
 func readOnly(r *http.Request) error {
@@ -91,26 +169,30 @@ func readOnly(r *http.Request) error {
 	return &requestError{status: http.StatusMethodNotAllowed, message: "the method isn't allowed; allowed: GET, HEAD"}
 }
 
-// refuse answers with an error.
-func (a *API) refuse(w http.ResponseWriter, err error) {
-	refused := &requestError{status: http.StatusInternalServerError, message: err.Error()}
-	errors.As(err, &refused)
-	a.write(w, refused.status, struct {
-		Error     string `json:"error"`
-		Parameter string `json:"parameter"`
-	}{refused.message, refused.parameter})
+// refusal is the body of an error.
+type refusal struct {
+	Error     string `json:"error"`
+	Parameter string `json:"parameter"`
 }
 
-// write encodes before it answers, so that an answer is whole or an error.
-func (a *API) write(w http.ResponseWriter, status int, body any) {
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		a.logger.Error("can't encode an answer", "error", err)
-		status, encoded = http.StatusInternalServerError, []byte(`{"error":"the answer can't be encoded","parameter":""}`)
+// refuse answers with an error.
+func (a *API) refuse(w http.ResponseWriter, err error) {
+	var refused *requestError
+	if !errors.As(err, &refused) {
+		a.logger.Error("can't answer", "error", err)
+		refused = &requestError{status: http.StatusInternalServerError, message: "the answer failed"}
 	}
-	encoded = append(encoded, '\n')
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(encoded)))
+	if refused.retry > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(refused.retry))
+	}
+	encoded, _ := json.Marshal(refusal{refused.message, refused.parameter}) // text alone
+	write(w, refused.status, "application/json", append(encoded, '\n'))
+}
+
+func write(w http.ResponseWriter, status int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("X-Content-Type-Options", "nosniff") // names and errors of others are in it
 	w.WriteHeader(status)
-	w.Write(encoded) //nolint:errcheck // the client has gone
+	w.Write(body) //nolint:errcheck // the client has gone
 }

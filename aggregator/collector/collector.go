@@ -22,18 +22,22 @@ type Configuration struct {
 	CardinalityWindows []time.Duration
 }
 
-// Collector is a prometheus.Collector. Each scrape computes its own values.
+// Collector is a prometheus.Collector. The exporters' state is that of the scrape, and so
+// are distinct peers; all else is a second older, or more where it takes long to compute.
 type Collector struct {
 	configuration Configuration
 	store         *store.Store
 	statuses      func() []scrape.Status
 	now           func() time.Time
+	fleet         refresher
 }
 
 // New returns a collector. statuses returns the state of each target, now is the
 // clock.
 func New(configuration Configuration, s *store.Store, statuses func() []scrape.Status, now func() time.Time) *Collector {
-	return &Collector{configuration: configuration, store: s, statuses: statuses, now: now}
+	c := &Collector{configuration: configuration, store: s, statuses: statuses, now: now}
+	c.fleet.compute = c.computeFleet
+	return c
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -47,7 +51,7 @@ var (
 	exporterRefused  = desc("tma_exporter_refused_epochs_total", "Epochs that were out of the range of time that is kept.", "exporter")
 	exporterReceived = desc("tma_exporter_received_bytes_total", "Bytes of answers, as on the wire.", "exporter")
 	exporterPolls    = desc("tma_exporter_polls_total", "Polls of the exporter.", "exporter")
-	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed.", "exporter")
+	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed, by reason.", "exporter", "reason")
 	exporterDuration = desc("tma_exporter_poll_duration_seconds", "Duration of the last poll, waiting for an epoch included.", "exporter")
 	exporterSkew     = desc("tma_exporter_clock_skew_seconds", "How far the exporter's clock is ahead of the aggregator's; absent if the exporter doesn't say.", "exporter")
 	exporterSkewErr  = desc("tma_exporter_clock_skew_error_seconds", "By how much tma_exporter_clock_skew_seconds may be wrong.", "exporter")
@@ -58,8 +62,19 @@ var (
 	fleetRemainderPackets = desc("tma_fleet_remainder_packets_total", "Packets that exporters saw without knowing their flows; not in tma_fleet_packets_total.")
 	fleetRemainderBytes   = desc("tma_fleet_remainder_bytes_total", "Bytes that exporters saw without knowing their flows; not in tma_fleet_bytes_total.")
 
+	networkBytes              = desc("tma_network_bytes_total", "Bytes from one named network to another; they add up to tma_fleet_bytes_total. unnamed is what is in none, unknown what had its flow folded.", "source_network", "destination_network")
+	networkPackets            = desc("tma_network_packets_total", "Packets from one named network to another; they add up to tma_fleet_packets_total. unnamed is what is in none, unknown what had its flow folded.", "source_network", "destination_network")
+	networkDestinationBytes   = desc("tma_network_destination_bytes_total", "Bytes to a named network, those included of which tma_network_bytes_total doesn't know both ends.", "destination_network")
+	networkDestinationPackets = desc("tma_network_destination_packets_total", "Packets to a named network, those included of which tma_network_packets_total doesn't know both ends.", "destination_network")
+
 	cardinality      = desc("tma_fleet_cardinality", "Estimated number of distinct things that any host saw in the window.", "of", "window")
 	cardinalityError = desc("tma_fleet_cardinality_relative_error", "Standard error of tma_fleet_cardinality, as a fraction of it.")
+
+	fleetSourcePeers      = desc("tma_fleet_source_distinct_destinations", "Estimated number of distinct destinations of a source in the last minute, at all hosts together, for the sources with the most: a scanner, or a busy server.", "source")
+	fleetDestinationPeers = desc("tma_fleet_destination_distinct_sources", "Estimated number of distinct sources of a destination in the last minute, at all hosts together, for the destinations with the most: a victim of a flood, or a busy server.", "destination")
+	fleetPeersRatio       = desc("tma_fleet_distinct_peers_sample_ratio", "Share of all pairs of addresses by which distinct peers are estimated. At 1 they are exact; below, a number n has a relative standard error of at most 1/sqrt(n*ratio) or 0.032, whichever is more.")
+	fleetEntropy          = desc("tma_fleet_entropy_ratio", "Entropy of the packets' sources or destinations, divided by the logarithm of their number: 1 if all have equally many packets, 0 if one has all.", "of", "window")
+	fleetHeaviest         = desc("tma_fleet_heaviest_ratio", "Share of all bytes that the source or destination with the most has.", "of", "window")
 
 	hhhBytes = desc("tma_hhh_bytes_per_second", "Traffic of heavy prefixes, what is heavy below them included.", "dimension", "prefix")
 	hhhError = desc("tma_hhh_error_bytes_per_second", "By how much the traffic of the prefix may be more than was counted.", "dimension", "prefix")
@@ -68,7 +83,9 @@ var (
 var descriptions = []*prometheus.Desc{
 	exporterUp, exporterLag, exporterMissed, exporterRefused, exporterReceived, exporterPolls, exporterErrors,
 	exporterDuration, exporterSketches, exporterSkew, exporterSkewErr, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
+	networkBytes, networkPackets, networkDestinationBytes, networkDestinationPackets,
 	cardinality, cardinalityError, hhhBytes, hhhError,
+	fleetSourcePeers, fleetDestinationPeers, fleetPeersRatio, fleetEntropy, fleetHeaviest,
 }
 
 // Describe implements prometheus.Collector.
@@ -81,8 +98,24 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	c.collectExporters(to)
-	c.collectFleet(to)
-	c.collectHeavy(to)
+	for _, m := range c.fleet.read() {
+		to <- m
+	}
+	collectPeers(to, c.store.Peers())
+}
+
+// computeFleet returns those metrics of the fleet that take long.
+func (c *Collector) computeFleet() (all []prometheus.Metric) {
+	to := make(chan prometheus.Metric, 100)
+	go func() {
+		defer close(to)
+		c.collectFleet(to)
+		c.collectHeavy(to)
+	}()
+	for m := range to {
+		all = append(all, m)
+	}
+	return all
 }
 
 func gauge(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
@@ -108,7 +141,9 @@ func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 		counter(to, exporterRefused, s.RefusedEpochs, s.Name)
 		counter(to, exporterReceived, s.ReceivedBytes, s.Name)
 		counter(to, exporterPolls, s.Polls, s.Name)
-		counter(to, exporterErrors, s.Errors, s.Name)
+		for reason, n := range s.Errors {
+			counter(to, exporterErrors, n, s.Name, string(reason))
+		}
 		counter(to, exporterSketches, refused[s.Name], s.Name)
 		if skew, known := skews[s.Name]; known {
 			gauge(to, exporterSkew, skew.Offset.Seconds(), s.Name)
@@ -123,6 +158,7 @@ func (c *Collector) collectFleet(to chan<- prometheus.Metric) {
 	counter(to, fleetBytes, totals.Counted.Bytes)
 	counter(to, fleetRemainderPackets, totals.Remainder.Packets)
 	counter(to, fleetRemainderBytes, totals.Remainder.Bytes)
+	collectNetworks(to, &totals)
 	gauge(to, cardinalityError, hll.RelativeError)
 	for _, window := range c.configuration.CardinalityWindows {
 		for of, estimate := range c.store.Last(window).Distinct() {
@@ -131,16 +167,30 @@ func (c *Collector) collectFleet(to chan<- prometheus.Metric) {
 	}
 }
 
+func collectNetworks(to chan<- prometheus.Metric, totals *store.Totals) {
+	for _, n := range totals.Networks {
+		counter(to, networkBytes, n.Bytes, n.Source, n.Destination)
+		counter(to, networkPackets, n.Packets, n.Source, n.Destination)
+	}
+	for _, n := range totals.Destinations {
+		counter(to, networkDestinationBytes, n.Bytes, n.Name)
+		counter(to, networkDestinationPackets, n.Packets, n.Name)
+	}
+}
+
+// collectHeavy exports what trees of both dimensions tell.
 func (c *Collector) collectHeavy(to chan<- prometheus.Metric) {
 	window := c.store.Last(c.configuration.HHHWindow)
-	seconds := window.Seconds()
-	if seconds == 0 {
+	if window.Seconds() == 0 {
 		return
 	}
+	distinct := window.Distinct()
 	for _, d := range flow.Dimensions {
-		for _, h := range window.Tree(d).Heavy(c.configuration.Phi) {
-			gauge(to, hhhBytes, float64(h.Bytes)/seconds, d.String(), h.String())
-			gauge(to, hhhError, float64(h.Upper-h.Lower)/seconds, d.String(), h.String())
+		tree := window.Tree(d)
+		for _, h := range tree.Heavy(c.configuration.Phi) {
+			gauge(to, hhhBytes, float64(h.Bytes)/window.Seconds(), d.String(), h.String())
+			gauge(to, hhhError, float64(h.Upper-h.Lower)/window.Seconds(), d.String(), h.String())
 		}
+		c.collectSpread(to, tree, d, distinct[distinctOf[d]])
 	}
 }

@@ -13,7 +13,11 @@ import (
 	"github.com/traffic-monitor-agent/tma/aggregator/store"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
+	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
 // newCollector has one exporter that is up, with traffic in one half second, and
@@ -24,6 +28,7 @@ func newCollector(t *testing.T) *Collector {
 	now := t0
 	clock := func() time.Time { return now }
 	s := store.New(store.DefaultConfiguration(), clock)
+	s.SetNetworks(networks.NewTable([]networks.Network{{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix("10.0.0.0/8")}, Name: "corp"}}))
 	s.SetUp("a:1", true)
 	end := t0.Add(500 * time.Millisecond)
 	sketch := &hll.Sketch{}
@@ -40,13 +45,14 @@ func newCollector(t *testing.T) *Collector {
 		Devices:  []epoch.Device{{Remainder: epoch.Count{Packets: 1, Bytes: 100}}},
 		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: sketch}, {Of: epoch.OfSources, KeyFingerprint: 9, HLL: sketch}},
 	}
+	e.SampledPairs = &pairs.Thinned{Pairs: []pairs.Pair{{Source: e.Flows[0].Source, Destination: e.Flows[0].Destination}}}
 	if err := s.Append("a:1", e); err != nil {
 		t.Fatal(err)
 	}
 	statuses := func() []scrape.Status {
 		return []scrape.Status{
 			{Target: scrape.Target{Name: "a:1"}, Up: true, LastEpoch: end, MissedEpochs: 2, ReceivedBytes: 77, Polls: 5, LastDuration: time.Second},
-			{Target: scrape.Target{Name: "b:1"}, Polls: 4, Errors: 4, RefusedEpochs: 1},
+			{Target: scrape.Target{Name: "b:1"}, Polls: 4, Errors: map[poll.Reason]uint64{poll.Timeout: 3, poll.Invalid: 1}, RefusedEpochs: 1},
 		}
 	}
 	now = t0.Add(12 * time.Second) // the second is closed
@@ -95,11 +101,37 @@ tma_hhh_bytes_per_second{dimension="source",prefix="10.0.0.1/32"} 333.3333333333
 # TYPE tma_hhh_error_bytes_per_second gauge
 tma_hhh_error_bytes_per_second{dimension="destination",prefix="2001:db8::1/128"} 6.666666666666667
 tma_hhh_error_bytes_per_second{dimension="source",prefix="10.0.0.1/32"} 6.666666666666667
+# HELP tma_network_bytes_total Bytes from one named network to another; they add up to tma_fleet_bytes_total. unnamed is what is in none, unknown what had its flow folded.
+# TYPE tma_network_bytes_total counter
+tma_network_bytes_total{destination_network="unnamed",source_network="corp"} 5000
+# HELP tma_network_destination_packets_total Packets to a named network, those included of which tma_network_packets_total doesn't know both ends.
+# TYPE tma_network_destination_packets_total counter
+tma_network_destination_packets_total{destination_network="unnamed"} 50
+# HELP tma_fleet_destination_distinct_sources Estimated number of distinct sources of a destination in the last minute, at all hosts together, for the destinations with the most: a victim of a flood, or a busy server.
+# TYPE tma_fleet_destination_distinct_sources gauge
+tma_fleet_destination_distinct_sources{destination="2001:db8::1"} 1
+# HELP tma_fleet_distinct_peers_sample_ratio Share of all pairs of addresses by which distinct peers are estimated. At 1 they are exact; below, a number n has a relative standard error of at most 1/sqrt(n*ratio) or 0.032, whichever is more.
+# TYPE tma_fleet_distinct_peers_sample_ratio gauge
+tma_fleet_distinct_peers_sample_ratio 1
+# HELP tma_fleet_entropy_ratio Entropy of the packets' sources or destinations, divided by the logarithm of their number: 1 if all have equally many packets, 0 if one has all.
+# TYPE tma_fleet_entropy_ratio gauge
+tma_fleet_entropy_ratio{of="destinations",window="15s"} 0
+tma_fleet_entropy_ratio{of="sources",window="15s"} 0
+# HELP tma_fleet_heaviest_ratio Share of all bytes that the source or destination with the most has.
+# TYPE tma_fleet_heaviest_ratio gauge
+tma_fleet_heaviest_ratio{of="destinations",window="15s"} 1
+tma_fleet_heaviest_ratio{of="sources",window="15s"} 1
+# HELP tma_fleet_source_distinct_destinations Estimated number of distinct destinations of a source in the last minute, at all hosts together, for the sources with the most: a scanner, or a busy server.
+# TYPE tma_fleet_source_distinct_destinations gauge
+tma_fleet_source_distinct_destinations{source="10.0.0.1"} 1
 `
 	err := testutil.CollectAndCompare(newCollector(t), strings.NewReader(want),
 		"tma_exporter_up", "tma_exporter_lag_seconds", "tma_exporter_missed_epochs_total", "tma_exporter_received_bytes_total",
 		"tma_exporter_refused_sketches_total", "tma_fleet_bytes_total", "tma_fleet_packets_total", "tma_fleet_remainder_bytes_total",
-		"tma_fleet_cardinality", "tma_hhh_bytes_per_second", "tma_hhh_error_bytes_per_second")
+		"tma_fleet_cardinality", "tma_hhh_bytes_per_second", "tma_hhh_error_bytes_per_second",
+		"tma_fleet_destination_distinct_sources", "tma_fleet_distinct_peers_sample_ratio", "tma_fleet_entropy_ratio",
+		"tma_fleet_heaviest_ratio", "tma_fleet_source_distinct_destinations",
+		"tma_network_bytes_total", "tma_network_destination_packets_total")
 	if err != nil {
 		t.Error(err)
 	}

@@ -5,40 +5,28 @@ package config
 
 import (
 	"fmt"
-	"net"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
 // Configuration is the whole file. What help says of a key is in
 // docs/configuration.md.
 type Configuration struct {
-	ScrapeConfigs []ScrapeConfig    `yaml:"scrape_configs"`
-	HHH           HHH               `yaml:"hhh"`
-	Cardinality   Cardinality       `yaml:"cardinality"`
-	Retention     yamlconf.Duration `yaml:"retention" help:"How far back questions reach."`
-	Limits        Limits            `yaml:"limits"`
-}
+	Global        Global         `yaml:"global"`
+	ScrapeConfigs []ScrapeConfig `yaml:"scrape_configs"`
+	HHH           HHH            `yaml:"hhh"`
+	Cardinality   Cardinality    `yaml:"cardinality"`
+	// Networks have names in the traffic matrix. An address is in the longest prefix.
+	Networks  []networks.Network `yaml:"networks"`
+	Retention yamlconf.Duration  `yaml:"retention" help:"How far back questions reach."`
+	Limits    Limits             `yaml:"limits"`
 
-// ScrapeConfig is a group of exporters that are scraped alike.
-type ScrapeConfig struct {
-	JobName     string `yaml:"job_name" help:"Label job of the targets, for relabelling."`
-	Scheme      Scheme `yaml:"scheme" help:"How the exporters are asked."`
-	MetricsPath Path   `yaml:"metrics_path" help:"Where an exporter has its epochs."`
-	// ScrapeTimeout is after how long without an answer an exporter is down. It is
-	// asked to answer in half of that, even if nothing happened.
-	ScrapeTimeout  yamlconf.Duration `yaml:"scrape_timeout" help:"After how long without an answer an exporter is down."`
-	StaticConfigs  []StaticConfig    `yaml:"static_configs"`
-	RelabelConfigs []RelabelConfig   `yaml:"relabel_configs"`
-}
-
-// StaticConfig is a list of targets with common labels.
-type StaticConfig struct {
-	Targets []Address         `yaml:"targets" help:"The exporters."`
-	Labels  map[string]string `yaml:"labels" help:"Labels of these targets, for relabelling."`
+	ignored ignored
 }
 
 // HHH says what is heavy, and along which prefixes.
@@ -66,6 +54,7 @@ type Limits struct {
 // Default returns what holds for keys that the file doesn't have.
 func Default() Configuration {
 	return Configuration{
+		Global:    Global{ScrapeTimeout: seconds(4)},
 		HHH:       HHH{Phi: 0.01, Window: seconds(10), IPv4Step: 8, IPv6Step: 16},
 		Retention: seconds(3600),
 		Limits:    Limits{Memory: 1 << 30, PrefixesPerBucket: 16384, FlowsPerBucket: 8192, TransitFlows: 1 << 18},
@@ -74,11 +63,6 @@ func Default() Configuration {
 
 func seconds(n int) yamlconf.Duration { return yamlconf.Duration(time.Duration(n) * time.Second) }
 
-// SetDefaults makes ScrapeConfig a yamlconf.Defaulter.
-func (c *ScrapeConfig) SetDefaults() {
-	*c = ScrapeConfig{Scheme: "http", MetricsPath: "/v1/epochs", ScrapeTimeout: seconds(4)}
-}
-
 // Load reads and checks a file. Errors are one line.
 func Load(file string) (Configuration, error) {
 	c := Default()
@@ -86,6 +70,7 @@ func Load(file string) (Configuration, error) {
 		return Configuration{}, err
 	}
 	c.setWindows()
+	c.setJobs(filepath.Dir(file))
 	if err := c.check(); err != nil {
 		err.File = file
 		return Configuration{}, err
@@ -110,7 +95,7 @@ func (c *Configuration) setWindows() {
 // The least and the greatest of durations.
 const (
 	minRetention, maxRetention = 15 * time.Second, time.Hour
-	minTimeout, maxTimeout     = time.Second, time.Minute
+	minTimeout, maxTimeout     = time.Second, 10 * time.Minute
 	minWindow                  = time.Second
 )
 
@@ -134,37 +119,33 @@ func (c *Configuration) check() *yamlconf.Error {
 	if c.Limits.Memory < minMemory || c.Limits.Memory > maxMemory {
 		return wrong("limits.memory", "%q is out of range; allowed: %s to %s", c.Limits.Memory, minMemory, maxMemory)
 	}
-	return c.checkTargets()
+	if err := c.checkNetworks(); err != nil {
+		return err
+	}
+	return c.checkJobs()
 }
 
-func (c *Configuration) checkTargets() *yamlconf.Error {
-	jobs, targets := make(map[string]bool), make(map[Address]bool)
-	for i, job := range c.ScrapeConfigs {
-		key := fmt.Sprintf("scrape_configs[%d]", i)
-		switch {
-		case job.JobName == "":
-			return wrong(key+".job_name", `"" isn't a job's name; allowed: any text`)
-		case jobs[job.JobName]:
-			return wrong(key+".job_name", "%q is there twice; allowed: a name of its own for each job", job.JobName)
-		}
-		jobs[job.JobName] = true
-		if err := between(key+".scrape_timeout", job.ScrapeTimeout, minTimeout, maxTimeout); err != nil {
-			return err
-		}
-		if err := job.checkRelabelling(key); err != nil {
-			return err
-		}
-		for j, static := range job.StaticConfigs {
-			for k, target := range static.Targets {
-				if targets[target] {
-					return wrong(fmt.Sprintf("%s.static_configs[%d].targets[%d]", key, j, k),
-						"%q is there twice; allowed: each exporter once", target)
-				}
-				targets[target] = true
-			}
-		}
+// maxNames bounds the matrix of networks, which has a series for each pair that has
+// traffic, those that are unnamed and unknown included.
+const maxNames = 64
+
+func (c *Configuration) checkNetworks() *yamlconf.Error {
+	if key, err := networks.Check(c.Networks); err != nil {
+		return &yamlconf.Error{Key: "networks" + key, Err: err}
+	}
+	names := make(map[networks.Name]bool)
+	for _, network := range c.Networks {
+		names[network.Name] = true
+	}
+	if len(names) > maxNames {
+		return wrong("networks", "%d names; allowed: at most %d, which networks may share", len(names), maxNames)
 	}
 	return nil
+}
+
+// NetworkNames returns what finds the names.
+func (c *Configuration) NetworkNames() *networks.Table {
+	return networks.NewTable(c.Networks)
 }
 
 func between(key string, d yamlconf.Duration, least, greatest time.Duration) *yamlconf.Error {
@@ -176,51 +157,6 @@ func between(key string, d yamlconf.Duration, least, greatest time.Duration) *ya
 
 func wrong(key, format string, arguments ...any) *yamlconf.Error {
 	return &yamlconf.Error{Key: key, Err: fmt.Errorf(format, arguments...)}
-}
-
-// Scheme is http or https.
-type Scheme string
-
-// Allowed says which schemes there are.
-func (s *Scheme) Allowed() string { return "http, https" }
-
-// UnmarshalText parses a scheme.
-func (s *Scheme) UnmarshalText(text []byte) error {
-	if *s = Scheme(text); *s != "http" && *s != "https" {
-		return fmt.Errorf("%q isn't a scheme; allowed: %s", text, s.Allowed())
-	}
-	return nil
-}
-
-// Path is the path of a URL.
-type Path string
-
-// Allowed says what a path looks like.
-func (p *Path) Allowed() string { return "a URL's path such as /v1/epochs" }
-
-// UnmarshalText parses a path.
-func (p *Path) UnmarshalText(text []byte) error {
-	if *p = Path(text); !strings.HasPrefix(string(text), "/") || strings.ContainsAny(string(text), "?# ") {
-		return fmt.Errorf("%q isn't a path; allowed: %s", text, p.Allowed())
-	}
-	return nil
-}
-
-// Address is the host and port of a target, and the exporter's name.
-type Address string
-
-// Allowed says what a target looks like.
-func (a *Address) Allowed() string { return "host:port such as 10.0.0.1:10017" }
-
-// UnmarshalText parses host:port.
-func (a *Address) UnmarshalText(text []byte) error {
-	host, port, err := net.SplitHostPort(string(text))
-	number, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || number == 0 || host == "" || strings.ContainsAny(host, "/@ ?#") {
-		return fmt.Errorf("%q isn't a target; allowed: %s", text, a.Allowed())
-	}
-	*a = Address(text)
-	return nil
 }
 
 // Share is a part of a whole.

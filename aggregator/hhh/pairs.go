@@ -95,14 +95,14 @@ func (t *PairTraffic) interval(p *HeavyPair) (lower, upper uint64) {
 // related sums up the bytes at, below and above a prefix.
 func related(masses []Mass, p Prefix) (bytes uint64) {
 	for i := range masses {
-		if m := masses[i].Prefix; m.contains(p) || p.contains(m) {
+		if m := masses[i].Prefix; m.Contains(p) || p.Contains(m) {
 			bytes += masses[i].Bytes
 		}
 	}
 	return bytes
 }
 
-// contains says that q is at or below p.
-func (p Prefix) contains(q Prefix) bool {
+// Contains says that q is at or below p.
+func (p Prefix) Contains(q Prefix) bool {
 	return p.family == Any || p.family == q.family && p.length <= q.length && q.Truncate(int(p.length)) == p
 }

@@ -162,7 +162,7 @@ func TestHeavyPairsIntervals(t *testing.T) {
 		for _, h := range traffic.Heavy(DefaultLevels(), 0.01) {
 			var truth uint64
 			for _, m := range all {
-				if h.Source.contains(AddrPrefix(m.Source)) && h.Destination.contains(AddrPrefix(m.Destination)) {
+				if h.Source.Contains(AddrPrefix(m.Source)) && h.Destination.Contains(AddrPrefix(m.Destination)) {
 					truth += m.Bytes
 				}
 			}

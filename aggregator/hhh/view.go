@@ -22,33 +22,45 @@ type View struct {
 // 0 <= minShare <= 1, children by bytes descending. With minShare 0 it is the
 // whole tree. The root and both families' roots are always there.
 func (t *Tree) View(minShare float64) View {
-	p := pruning{least: max(1, Threshold(minShare, t.total.Bytes))}
+	p := pruning{least: max(1, Threshold(minShare, t.total.Bytes)), levels: maxLevels}
+	return p.root(t)
+}
+
+// pruning is one run of View.
+type pruning struct {
+	least  uint64
+	levels int // of prefixes shown below a node
+}
+
+const maxLevels = 1 + 128 + 1
+
+// root shows everything.
+func (p pruning) root(t *Tree) View {
 	root := View{Node: t.Root()}
 	for i := range t.families {
-		root.Children = append(root.Children, p.familyRoot(&t.families[i], t.unknown+t.self.Bytes))
+		if p.levels > 0 {
+			root.Children = append(root.Children, p.familyRoot(&t.families[i], t.unknown+t.self.Bytes))
+		}
 	}
 	root.addRest()
 	return root
 }
-
-// pruning is one run of View.
-type pruning struct{ least uint64 }
 
 // familyRoot shows 0.0.0.0/0 or ::/0, empty where the family has no traffic.
 func (p pruning) familyRoot(f *family, above uint64) View {
 	if len(f.levels[0].hi) == 0 {
 		return View{Node: Node{Prefix: Prefix{family: f.family}, Upper: above}}
 	}
-	return p.view(f, 0, 0, above)
+	return p.view(f, 0, 0, above, p.levels-1)
 }
 
-// view shows node i of level l.
-func (p pruning) view(f *family, l, i int, above uint64) View {
+// view shows node i of level l, and so many levels below it.
+func (p pruning) view(f *family, l, i int, above uint64, levels int) View {
 	view := View{Node: f.node(l, i, above)}
 	from, to := f.levels[l].children(i)
 	for child := from; child < to; child++ {
-		if f.levels[l+1].bytes[child] >= p.least {
-			view.Children = append(view.Children, p.view(f, l+1, child, above+view.SelfBytes))
+		if levels > 0 && f.levels[l+1].bytes[child] >= p.least {
+			view.Children = append(view.Children, p.view(f, l+1, child, above+view.SelfBytes, levels-1))
 		}
 	}
 	slices.SortFunc(view.Children, func(a, b View) int {

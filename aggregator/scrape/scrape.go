@@ -5,7 +5,10 @@ package scrape
 import (
 	"context"
 	"log/slog"
-	"net/http"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,126 +23,207 @@ type Sink interface {
 	Exchanged(exporter string, x epoch.Exchange)
 	// Append takes an epoch, oldest first. It corrects the epoch's times.
 	Append(exporter string, e *epoch.Epoch) error
-	// SetUp says whether the last poll of an exporter succeeded.
+	// SetUp says whether the last poll of an exporter succeeded. It is called with
+	// false, and nothing comes after that, when an exporter isn't scraped any more.
 	SetUp(exporter string, up bool)
 }
 
 // Configuration is how often targets are polled.
 type Configuration struct {
-	// A target that answers at once is polled no more often than this.
+	// The first polls of targets that are new together are spread over this.
+	Spread time.Duration
+	// A target that answers at once is polled about this often.
 	Interval time.Duration
 	// How far apart polls are after failures.
 	Backoff poll.Backoff
+	// The same for a target whose answers are no use, which cost more than none.
+	UselessBackoff poll.Backoff
 }
 
-// DefaultConfiguration notices an exporter's return within three seconds.
+// DefaultConfiguration notices an exporter's return within three seconds, and that
+// something else has become an exporter within thirty.
 func DefaultConfiguration() Configuration {
 	return Configuration{
-		Interval: 50 * time.Millisecond,
-		Backoff:  poll.DefaultBackoff,
+		Spread:         500 * time.Millisecond,
+		Interval:       50 * time.Millisecond,
+		Backoff:        poll.DefaultBackoff,
+		UselessBackoff: poll.Backoff{Least: poll.DefaultBackoff.Least, Greatest: 30 * time.Second},
 	}
 }
 
-// Scraper polls targets.
+// Scraper polls targets, which may change while it runs.
 type Scraper struct {
 	configuration Configuration
 	sink          Sink
-	client        *http.Client
 	logger        *slog.Logger
-	states        []*state
+	reader        *poll.Reader
+
+	mu        sync.Mutex
+	ctx       context.Context // of Run; nil before
+	followers []*follower     // in the order of Apply
 }
 
-// New returns a scraper that does nothing before Run. Names of targets have to
-// be different.
-func New(configuration Configuration, targets []Target, sink Sink, logger *slog.Logger) *Scraper {
-	s := &Scraper{configuration: configuration, sink: sink, logger: logger, client: newClient()}
+// follower polls one target.
+type follower struct {
+	state
+	name   string
+	cancel context.CancelFunc
+	done   chan struct{} // closed at the end; nil before the start
+}
+
+// New returns a scraper that does nothing before Run.
+func New(configuration Configuration, sink Sink, logger *slog.Logger) *Scraper {
+	return &Scraper{configuration: configuration, sink: sink, logger: logger, reader: poll.NewReader()}
+}
+
+// Apply replaces the targets, whose names have to be different. One that was there
+// under its name goes on where it was, from the next poll on with what changed.
+func (s *Scraper) Apply(targets []Target) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gone := make(map[string]*follower, len(s.followers))
+	for _, f := range s.followers {
+		gone[f.name] = f
+	}
+	s.followers = nil
 	for _, t := range targets {
-		s.states = append(s.states, &state{status: Status{Target: t, LastError: "not polled yet"}})
+		f := gone[t.Name]
+		if f == nil {
+			f = &follower{name: t.Name}
+			f.status.LastError = "not polled yet"
+		}
+		delete(gone, t.Name)
+		f.update(func(status *Status) { status.Target = t })
+		s.followers = append(s.followers, f)
+		s.start(f)
 	}
-	return s
+	s.stop(slices.Collect(maps.Values(gone)))
 }
 
-// newClient returns a client that decompresses nothing by itself and goes only
-// where it is told to.
-func newClient() *http.Client {
-	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DisableCompression:     true,
-			MaxIdleConnsPerHost:    1,
-			IdleConnTimeout:        time.Minute,
-			TLSHandshakeTimeout:    5 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+// start has a follower run, if the scraper does and it doesn't yet.
+func (s *Scraper) start(f *follower) {
+	if s.ctx == nil || s.ctx.Err() != nil || f.done != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.ctx)
+	f.cancel, f.done = cancel, make(chan struct{})
+	go func() {
+		defer close(f.done)
+		s.follow(ctx, f)
+	}()
+}
+
+// stop ends followers, all of them at once, and waits.
+func (s *Scraper) stop(gone []*follower) {
+	gone = slices.DeleteFunc(gone, func(f *follower) bool { return f.done == nil })
+	for _, f := range gone {
+		f.cancel()
+	}
+	for _, f := range gone {
+		<-f.done
+		s.sink.SetUp(f.name, false)
 	}
 }
 
-// Statuses returns the state of each target, in the order of New.
+// Statuses returns the state of each target, in the order of Apply.
 func (s *Scraper) Statuses() []Status {
-	statuses := make([]Status, len(s.states))
-	for i, state := range s.states {
-		statuses[i] = state.read()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	statuses := make([]Status, len(s.followers))
+	for i, f := range s.followers {
+		statuses[i] = f.read()
 	}
 	return statuses
 }
 
 // Run polls all targets until the context ends. It always returns nil.
 func (s *Scraper) Run(ctx context.Context) error {
-	var running sync.WaitGroup
-	for _, state := range s.states {
-		running.Go(func() { s.follow(ctx, state) })
+	s.mu.Lock()
+	s.ctx = ctx
+	for _, f := range s.followers {
+		s.start(f)
 	}
-	running.Wait()
-	s.client.CloseIdleConnections()
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.followers {
+		if f.done != nil {
+			<-f.done
+		}
+	}
 	return nil
 }
 
 // follow polls one target.
-func (s *Scraper) follow(ctx context.Context, state *state) {
-	target := state.read().Target
+func (s *Scraper) follow(ctx context.Context, f *follower) {
+	poll.Sleep(ctx, upTo(s.configuration.Spread))
 	var at poll.Position
 	for failures := 0; ctx.Err() == nil; {
+		target := f.read().Target
 		began := time.Now()
-		batch, received, err := poll.Poll(ctx, s.client, target.URL, target.Timeout, at)
+		batch, received, err := s.reader.Poll(ctx, target.Client, target.URL, target.Timeout, at)
 		if ctx.Err() != nil {
 			return
 		}
+		var fresh []*epoch.Epoch
+		var missed uint64
+		if err == nil {
+			fresh, missed, err = at.Newer(batch)
+		}
 		took := time.Since(began)
 		if err != nil {
-			s.failed(state, received, took, err)
 			failures++
-			poll.Sleep(ctx, s.configuration.Backoff.After(failures))
+			s.failed(f, received, took, err)
+			poll.Sleep(ctx, s.backoff(failures, poll.ReasonOf(err)))
 			continue
 		}
 		failures = 0
-		s.succeeded(state, received, took, batch, &at)
-		poll.Sleep(ctx, s.configuration.Interval-took)
+		s.succeeded(f, received, missed, took)
+		s.sink.Exchanged(f.name, batch.Exchange)
+		for _, e := range fresh {
+			s.deliver(f, e)
+		}
+		poll.Sleep(ctx, s.configuration.Interval/2+upTo(s.configuration.Interval)-took)
 	}
 }
 
 // failed notes a poll that failed.
-func (s *Scraper) failed(state *state, received uint64, took time.Duration, err error) {
+func (s *Scraper) failed(f *follower, received uint64, took time.Duration, err error) {
 	var was Status
-	state.update(func(status *Status) {
+	f.update(func(status *Status) {
 		was = *status
-		status.Up, status.LastError = false, err.Error()
+		status.Up, status.LastError = false, shortened(err)
 		status.Polls++
-		status.Errors++
+		if status.Errors == nil {
+			status.Errors = make(map[poll.Reason]uint64)
+		}
+		status.Errors[poll.ReasonOf(err)]++
 		status.ReceivedBytes += received
 		status.LastDuration = took
 	})
-	s.sink.SetUp(was.Name, false)
+	s.sink.SetUp(f.name, false)
 	if was.Up || was.Polls == 0 {
-		s.logger.Warn("exporter is down", "exporter", was.Name, "error", err)
+		s.logger.Warn("exporter is down", "exporter", f.name, "reason", poll.ReasonOf(err), "err", shortened(err))
 	}
 }
 
-// succeeded hands a batch on.
-func (s *Scraper) succeeded(state *state, received uint64, took time.Duration, batch *epoch.Batch, at *poll.Position) {
-	epochs, missed := at.Newer(batch)
+// maxError bounds what is kept and logged of an error, which may have a target's own
+// words in it.
+const maxError = 256
+
+func shortened(err error) string {
+	text := err.Error()
+	if len(text) > maxError {
+		text = strings.ToValidUTF8(text[:maxError], "") + "..."
+	}
+	return text
+}
+
+// succeeded notes a poll that didn't fail.
+func (s *Scraper) succeeded(f *follower, received, missed uint64, took time.Duration) {
 	var was Status
-	state.update(func(status *Status) {
+	f.update(func(status *Status) {
 		was = *status
 		status.Up, status.LastError = true, ""
 		status.Polls++
@@ -148,26 +232,34 @@ func (s *Scraper) succeeded(state *state, received uint64, took time.Duration, b
 		status.LastDuration = took
 	})
 	if !was.Up {
-		s.logger.Info("exporter is up", "exporter", was.Name)
+		s.logger.Info("exporter is up", "exporter", f.name)
 	}
-	s.sink.SetUp(was.Name, true)
-	s.sink.Exchanged(was.Name, batch.Exchange)
-	for _, e := range epochs {
-		s.deliver(state, e)
-	}
+	s.sink.SetUp(f.name, true)
 }
 
 // deliver hands one epoch on. One that the sink refuses is counted, and the
 // reason is shown, but the exporter isn't down by that.
-func (s *Scraper) deliver(state *state, e *epoch.Epoch) {
-	err := s.sink.Append(state.read().Name, e)
-	state.update(func(status *Status) {
+func (s *Scraper) deliver(f *follower, e *epoch.Epoch) {
+	err := s.sink.Append(f.name, e)
+	f.update(func(status *Status) {
 		status.Host = e.Host
 		if err != nil {
 			status.RefusedEpochs++
-			status.LastError = err.Error()
+			status.LastError = shortened(err)
 			return
 		}
 		status.LastEpoch = e.End
 	})
 }
+
+// backoff returns how long to wait after so many failures in a row, the last of them
+// for a reason.
+func (s *Scraper) backoff(failures int, last poll.Reason) time.Duration {
+	if last.Useless() {
+		return s.configuration.UselessBackoff.After(failures)
+	}
+	return s.configuration.Backoff.After(failures)
+}
+
+// upTo returns a random time from 0 to d.
+func upTo(d time.Duration) time.Duration { return rand.N(d + 1) }

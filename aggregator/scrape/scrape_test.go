@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -84,7 +83,11 @@ func (f *fakeExporter) after(r *http.Request) (batch []byte, n int, more chan st
 			encoded = append(encoded, b)
 		}
 	}
-	return epoch.EncodeBatch(f.boot, 1, 1, encoded), len(encoded), f.grown
+	newest := uint64(0)
+	if n := len(f.epochs); n > 0 {
+		newest = f.epochs[n-1].Sequence
+	}
+	return epoch.EncodeBatch(f.boot, 1, newest, encoded), len(encoded), f.grown
 }
 
 func (f *fakeExporter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -169,17 +172,33 @@ func (s *sink) expect(t *testing.T, events ...event) {
 	}
 }
 
-var fast = Configuration{Interval: time.Millisecond, Backoff: poll.Backoff{Least: time.Millisecond, Greatest: 4 * time.Millisecond}}
+var fast = Configuration{Interval: time.Millisecond, Backoff: quick, UselessBackoff: quick}
+
+var quick = poll.Backoff{Least: time.Millisecond, Greatest: 4 * time.Millisecond}
+
+func targetOf(server *httptest.Server, timeout time.Duration) Target {
+	return Target{
+		Name: server.Listener.Addr().String(), URL: server.URL + "/v1/epochs", Timeout: timeout,
+		Client: newClient(),
+	}
+}
+
+// newClient is as those of jobs are: it decompresses nothing and follows nothing.
+func newClient() *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
 
 func start(t *testing.T, s Sink, timeout time.Duration, servers ...*httptest.Server) *Scraper {
 	t.Helper()
 	var targets []Target
 	for _, server := range servers {
-		targets = append(targets, Target{
-			Name: strings.TrimPrefix(server.URL, "http://"), URL: server.URL + "/v1/epochs", Timeout: timeout,
-		})
+		targets = append(targets, targetOf(server, timeout))
 	}
-	scraper := New(fast, targets, s, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	scraper := New(fast, s, slog.New(slog.DiscardHandler))
+	scraper.Apply(targets)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -264,7 +283,7 @@ func TestDeathAndReturn(t *testing.T) {
 	dying.CloseClientConnections()
 	dying.Close()
 	s.expect(t, "down")
-	status := eventually(t, scraper, 0, func(s Status) bool { return s.Errors > 1 })
+	status := eventually(t, scraper, 0, func(s Status) bool { return s.Failed() > 1 })
 	if status.Up || !strings.Contains(status.LastError, "refused") {
 		t.Errorf("the status is %+v", status)
 	}
@@ -283,59 +302,6 @@ func TestDeathAndReturn(t *testing.T) {
 	}
 }
 
-// Whatever a target answers, it is an error of its own and the next good answer
-// mends it.
-func TestBadAnswers(t *testing.T) {
-	zeros := compress(t, make([]byte, poll.MaxMessage+1))
-	for _, test := range []struct {
-		name   string
-		answer func(http.ResponseWriter, *http.Request)
-		want   string
-	}{
-		{"an error", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusServiceUnavailable) }, "503 Service Unavailable"},
-		{"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, "302 Found"},
-		{"garbage", func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "garbage") }, "invalid epoch message"},
-		{"another encoding", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Content-Encoding", "br") }, `content encoding "br"`},
-		{"broken zstd", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Encoding", "zstd")
-			io.WriteString(w, "not zstd at all")
-		}, "magic"},
-		{"a bomb", func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Encoding", "zstd")
-			w.Write(zeros)
-		}, "decompressed"},
-		{"a body without end", func(w http.ResponseWriter, r *http.Request) {
-			for r.Context().Err() == nil {
-				if _, err := w.Write(make([]byte, 1<<20)); err != nil {
-					return
-				}
-			}
-		}, poll.ErrTooLarge.Error()},
-		{"nothing at all", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "no complete answer within 1s"},
-		{"a connection that is cut", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			exporter, s := newFakeExporter(t), newSink()
-			server := httptest.NewServer(exporter)
-			t.Cleanup(server.Close)
-			exporter.add(1)
-			exporter.instead(func(w http.ResponseWriter, r *http.Request) bool { test.answer(w, r); return true })
-			timeout := 10 * time.Second
-			if strings.Contains(test.want, "within 1s") {
-				timeout = time.Second
-			}
-			scraper := start(t, s, timeout, server)
-			s.expect(t, "down")
-			status := eventually(t, scraper, 0, func(s Status) bool { return s.Errors > 0 })
-			if !strings.Contains(status.LastError, test.want) {
-				t.Errorf("the error is %q, want %q in it", status.LastError, test.want)
-			}
-			exporter.instead(nil)
-			s.expect(t, "up", "1")
-		})
-	}
-}
-
 // An epoch that the sink refuses is counted; the exporter stays up.
 func TestRefusedEpoch(t *testing.T) {
 	exporter, s := newFakeExporter(t), newSink()
@@ -348,5 +314,63 @@ func TestRefusedEpoch(t *testing.T) {
 	status := eventually(t, scraper, 0, func(s Status) bool { return s.RefusedEpochs == 1 })
 	if !status.Up || !status.LastEpoch.IsZero() {
 		t.Errorf("the status is %+v", status)
+	}
+}
+
+// Targets come and go while others are followed: those that stay are asked on from
+// where they were, those that go are down and leave nothing.
+func TestApplyChanges(t *testing.T) {
+	first, second, s := newFakeExporter(t), newFakeExporter(t), newSink()
+	one, two := httptest.NewServer(first), httptest.NewServer(second)
+	t.Cleanup(one.Close)
+	t.Cleanup(two.Close)
+	first.add(1)
+	second.add(99)
+	scraper := start(t, s, 10*time.Second, one)
+	s.expect(t, "up", "1")
+	before := first.asked()
+
+	changed := targetOf(one, 10*time.Second)
+	changed.Labels = map[string]string{"zone": "a"}
+	scraper.Apply([]Target{changed, targetOf(two, 10*time.Second)})
+	s.expect(t, "up", "99")
+	second.add(100)
+	s.expect(t, "100")
+	if after := first.asked(); after != before {
+		t.Errorf("the one that stays was asked %d times more", after-before)
+	}
+	statuses := scraper.Statuses()
+	if len(statuses) != 2 || statuses[0].Labels["zone"] != "a" || !statuses[0].Up || statuses[0].Polls != 1 {
+		t.Errorf("the statuses are %+v", statuses)
+	}
+
+	scraper.Apply([]Target{changed})
+	s.expect(t, "down") // and nobody polls the second any more when Apply returns
+	second.add(101)
+	first.add(2)
+	s.expect(t, "2")
+	if statuses := scraper.Statuses(); len(statuses) != 1 || statuses[0].MissedEpochs != 0 {
+		t.Errorf("the statuses are %+v", statuses)
+	}
+	scraper.Apply([]Target{changed, targetOf(two, 10*time.Second)})
+	s.expect(t, "up", "99", "100", "101") // as new
+}
+
+// asked is how many requests there were, once there is one that waits.
+func (f *fakeExporter) asked() int {
+	time.Sleep(50 * time.Millisecond)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.requests)
+}
+
+// Answers that are no use are asked for less often than no answers.
+func TestBackoff(t *testing.T) {
+	s := &Scraper{configuration: DefaultConfiguration()}
+	if d := s.backoff(1000, poll.Unreachable); d < 1500*time.Millisecond-1 || d > 3*time.Second {
+		t.Errorf("after no answers %v", d)
+	}
+	if d := s.backoff(1000, poll.Invalid); d < 15*time.Second-1 || d > 30*time.Second {
+		t.Errorf("after answers that are no use %v", d)
 	}
 }

@@ -59,6 +59,7 @@ func (b *bucket) hold(r *resolution, x *exporter, e *epoch.Epoch) (bytes int) {
 func (b *bucket) resolve(r *resolution, x *exporter, e *epoch.Epoch) {
 	if b.fresh == nil {
 		b.fresh = &content{}
+		b.fresh.setNames(r.names)
 	}
 	b.fresh.newest = later(b.fresh.newest, e.End)
 	r.add(b.fresh, x, e)
@@ -96,6 +97,7 @@ func (b *bucket) read(r *resolution, within bounds) []*content {
 	b.compactFresh(within)
 	if b.sketches == nil {
 		b.sketches = &content{packed: packed{distinct: b.distinct.pack(within.bytes / 2)}}
+		b.sketches.setMatrix(nil)
 	}
 	return append([]*content{b.sketches}, b.compact...)
 }

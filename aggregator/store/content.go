@@ -36,6 +36,7 @@ type content struct {
 	masses   [len(flow.Dimensions)][]hhh.Mass
 	distinct distinct
 	packed   packed
+	matrix   func() *matrix // of all that was collected
 
 	newest time.Time // the end of the newest epoch
 }
@@ -55,7 +56,8 @@ func (c *content) allFlows() iter.Seq[*counted] {
 // counted is a flow and who counted it.
 type counted struct {
 	flow.Key
-	exporter uint32 // its id, or severalExporters
+	directions directions // as the exporter saw it
+	exporter   uint32     // its id, or severalExporters
 	epoch.Count
 	doubtful uint64 // bytes of it that may be there twice
 	spared   uint64 // bytes of what gave up its flow or is hidden: not of this one
@@ -78,7 +80,7 @@ func (c *content) addDoubts(e *epoch.Epoch) {
 func (c *content) addFlow(x *exporter, f *epoch.Flow, elsewhere uint64) {
 	c.counted.Add(f.Count)
 	c.doubtful += f.Doubtful
-	c.flows = append(c.flows, counted{f.Key, x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
+	c.flows = append(c.flows, counted{f.Key, directionsOf(f.Direction), x.id, f.Count, f.Doubtful, elsewhere - min(elsewhere, f.Error)})
 	c.masses[flow.Source] = append(c.masses[flow.Source], hhh.Mass{Prefix: hhh.AddrPrefix(f.Source), Count: f.Count})
 	c.masses[flow.Destination] = append(c.masses[flow.Destination], hhh.Mass{Prefix: hhh.AddrPrefix(f.Destination), Count: f.Count})
 }
@@ -130,6 +132,7 @@ func merged(within bounds, contents ...*content) *content {
 		sum.distinct.union(c.distinct)
 		sum.distinct.unpack(c.packed.distinct)
 	}
+	sum.setMatrix(contents)
 	sum.flows = mergeFlows(flows)
 	for d := range masses {
 		sum.masses[d] = hhh.Merge(masses[d]...)
@@ -152,6 +155,7 @@ func (c *content) addSums(other *content) {
 
 // compact adds up equal flows and equal prefixes and brings all within bounds.
 func (c *content) compact(within bounds) {
+	c.setMatrix([]*content{c})
 	c.flows = sortFlows(c.keepLargest(addUpFlows(c.flows), within.flows))
 	for d := range c.masses {
 		c.masses[d] = hhh.Combine(c.masses[d])
@@ -254,6 +258,7 @@ func (f *counted) add(other *counted) {
 	f.Count.Add(other.Count)
 	f.doubtful += other.doubtful
 	f.spared += other.spared
+	f.directions |= other.directions
 	if f.exporter != other.exporter {
 		f.exporter = severalExporters
 	}

@@ -52,6 +52,7 @@ func packFlows(flows []counted) packedFlows {
 	for i := range flows {
 		f := &flows[i]
 		b = keys.append(b, &f.Key)
+		b = append(b, byte(f.directions))
 		b = binary.AppendUvarint(b, uint64(f.exporter+1)) // several are 0
 		b = binary.AppendUvarint(b, f.Packets)
 		b = binary.AppendUvarint(b, f.Bytes)
@@ -68,6 +69,7 @@ func (p packedFlows) all() iter.Seq[*counted] {
 		var f counted
 		for b := p.encoded; len(b) > 0; {
 			b = keys.next(b, &f.Key)
+			f.directions, b = directions(b[0]), b[1:]
 			f.exporter = uint32(uvarint(&b)) - 1
 			f.Packets, f.Bytes = uvarint(&b), uvarint(&b)
 			f.doubtful, f.spared = uvarint(&b), uvarint(&b)

@@ -33,6 +33,7 @@ import (
 type resolution struct {
 	claims   *claims
 	transit  *transit
+	names    *namer
 	covering []bool // by exporter id
 	second   int64
 	// For flows that transit doesn't know: the first that saw it.
@@ -113,5 +114,6 @@ func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content
 			c.addUncertain(&e.Ladders[i])
 		}
 	}
+	c.setNames(r.names)
 	return c
 }

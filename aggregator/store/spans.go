@@ -43,9 +43,13 @@ func (s *spans) get(level int, second int64) *bucket {
 	return nil
 }
 
-// longest returns the longest span that a second is in which is within two times.
-func (s *spans) longest(second int64, from, to time.Time) *bucket {
+// longest returns the longest span that a second is in which is within two times and,
+// whatever multiples of the step those begin at, within one step. 0 is any.
+func (s *spans) longest(second int64, from, to time.Time, step time.Duration) *bucket {
 	for level := len(widths) - 1; level >= 0; level-- {
+		if step%(time.Duration(widths[level])*time.Second) != 0 {
+			continue
+		}
 		b := s.get(level, second)
 		if b != nil && !b.from().Before(from) && !b.to().After(to) {
 			return b

@@ -16,7 +16,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 )
 
 // ErrTime says that an epoch is too old or too far ahead to be kept.
@@ -37,22 +39,16 @@ type Store struct {
 	claims    *claims
 	transit   *transit
 	key       keyCheck
+	names     *namer
+	peers     *peers
 	buckets   []*bucket // by start
 	spans     spans     // what buckets have together
 	waiting   int       // bytes of the epochs of open buckets
 	swept     int64     // when transit was swept last
 	version   uint64
-	closed    Totals // of buckets that are closed
-	shown     Totals // the greatest that was returned
+	closed    sums // of buckets that are closed
+	shown     sums // what was returned last
 	watchers  map[chan struct{}]struct{}
-}
-
-// Totals are counters over the life of a Store: they never fall. While a bucket is
-// open, what it counts may still turn out to be another host's; then they wait
-// until there is as much as they said already.
-type Totals struct {
-	Counted   epoch.Count // traffic of the fleet, each packet once
-	Remainder epoch.Count // seen by exporters that don't know its flows
 }
 
 // New returns an empty store. now is the clock.
@@ -63,6 +59,10 @@ func New(configuration Configuration, now func() time.Time) *Store {
 		now:           now,
 		byName:        make(map[string]*exporter),
 		claims:        newClaims(nil),
+		names:         newNamer(networks.NewTable(nil)),
+		peers:         newPeers(now()),
+		closed:        newSums(),
+		shown:         newSums(),
 		watchers:      make(map[chan struct{}]struct{}),
 	}
 	s.transit = newTransit(int64(configuration.TransitExpiry/time.Second), configuration.MaxTransitFlows, s.passed)
@@ -86,14 +86,24 @@ func (s *Store) SetUp(name string, up bool) {
 // Append merges an epoch, of which it keeps nothing, after it has corrected its times
 // by what is known of its exporter's clock. An error is ErrTime; nothing was merged then.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
+	now := s.now()
+	sameKey, err := s.append(name, e, now)
+	if sameKey {
+		s.peers.add(e, now)
+	}
+	return err
+}
+
+// append merges an epoch, but for the sample of its pairs. sameKey says that the
+// sketches, and so that, are of the fleet's key.
+func (s *Store) append(name string, e *epoch.Epoch, now time.Time) (sameKey bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.now()
 	s.maintain(now)
 	x := s.exporter(name)
 	x.correct(e)
 	if err := s.check(e, now); err != nil {
-		return err
+		return false, err
 	}
 	s.learn(x, e)
 	b := s.bucket(secondOf(e), now)
@@ -105,7 +115,7 @@ func (s *Store) Append(name string, e *epoch.Epoch) error {
 		s.addLate(b, r, x, e)
 	}
 	s.changed()
-	return nil
+	return len(e.Sketches) > 0 && s.key.accept(&e.Sketches[0]), nil
 }
 
 // check refuses epochs that no bucket is kept for.
@@ -225,7 +235,7 @@ func (s *Store) resolution(b *bucket) *resolution {
 		covering[i] = x.covers(b.from(), b.to())
 	}
 	return &resolution{
-		claims: s.claims, transit: s.transit, covering: covering, second: b.start,
+		claims: s.claims, transit: s.transit, names: s.names, covering: covering, second: b.start,
 		first: b.first,
 	}
 }
@@ -280,34 +290,6 @@ func (s *Store) Version() uint64 {
 	return s.version
 }
 
-// Totals returns the counters.
-func (s *Store) Totals() Totals {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.maintain(s.now())
-	sum := s.closed
-	for _, b := range s.buckets {
-		if !b.open {
-			continue
-		}
-		for _, c := range s.read(b) {
-			sum.add(c)
-		}
-	}
-	s.shown.Counted = greatest(s.shown.Counted, sum.Counted)
-	s.shown.Remainder = greatest(s.shown.Remainder, sum.Remainder)
-	return s.shown
-}
-
-func (t *Totals) add(c *content) {
-	t.Counted.Add(c.counted)
-	t.Remainder.Add(c.remainder)
-}
-
-func greatest(a, b epoch.Count) epoch.Count {
-	return epoch.Count{Packets: max(a.Packets, b.Packets), Bytes: max(a.Bytes, b.Bytes)}
-}
-
 // RefusedSketches returns how many sketches of each exporter weren't of the
 // fleet's key.
 func (s *Store) RefusedSketches() map[string]uint64 {
@@ -319,3 +301,17 @@ func (s *Store) RefusedSketches() map[string]uint64 {
 	}
 	return refused
 }
+
+// Exporters returns the names of all exporters there were.
+func (s *Store) Exporters() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	names := make([]string, len(s.exporters))
+	for i, x := range s.exporters {
+		names[i] = x.name
+	}
+	return names
+}
+
+// Levels returns those of the trees of all windows.
+func (s *Store) Levels() hhh.Levels { return s.configuration.Levels }

@@ -11,21 +11,16 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/benchmark/load"
 	"github.com/traffic-monitor-agent/tma/exporter/capture"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 )
 
 // candidateCommand is the first argument of a process that is a candidate's user
-// space. It attaches its program to the device named by the third, does what user
+// space. It attaches its program to the device of load.DeviceName, does what user
 // space has to do until its standard input ends, and writes a summary.
 const candidateCommand = "candidate"
-
-// deviceName is where candidates attach, senderName the other end of the wire.
-const (
-	deviceName = "measured"
-	senderName = "sender"
-)
 
 // summary is what a candidate's user space knows of the packets at the end.
 type summary struct {
@@ -82,7 +77,7 @@ func candidateMain(name string) error {
 // serveTMA is the exporter's capture with its default settings.
 func serveTMA(ctx context.Context) (s summary, err error) {
 	c, err := capture.New(capture.Config{
-		Include: regexp.MustCompile("^" + deviceName + "$"),
+		Include: regexp.MustCompile("^" + load.DeviceName + "$"),
 		Epoch:   epochLen,
 		Memory:  memory,
 		Host:    "benchmark",

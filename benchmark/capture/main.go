@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+
+	"github.com/traffic-monitor-agent/tma/benchmark/load"
 )
 
 func main() {
@@ -53,8 +55,8 @@ func compare(s settings, also map[string]string, alone bool, only *regexp.Regexp
 		return err
 	}
 	defer b.close()
-	r := report{Machine: thisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
-	rows := slices.DeleteFunc(workloads(), func(w workload) bool { return !only.MatchString(w.Name) })
+	r := report{Machine: load.ThisMachine(), Settings: s, Time: time.Now().UTC().Truncate(time.Second)}
+	rows := slices.DeleteFunc(load.Workloads(), func(w load.Workload) bool { return !only.MatchString(w.Name) })
 	err = b.run(s, rows, columns, func(samples []sample) {
 		r.Samples = append(r.Samples, samples...)
 		fmt.Fprint(os.Stderr, ".")

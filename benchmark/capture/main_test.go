@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/traffic-monitor-agent/tma/benchmark/load"
 	"github.com/traffic-monitor-agent/tma/internal/testutil"
 )
 
@@ -36,7 +37,7 @@ func TestCheaperThanOtherStores(t *testing.T) {
 		}
 	}()
 	r := report{}
-	open := workloads()
+	open := load.Workloads()
 	for range rounds {
 		err := b.run(settings{Repeats: 1, Slices: 8, Packets: 5000, Rate: 500_000}, open, columns, func(s []sample) {
 			r.Samples = append(r.Samples, s...)
@@ -44,13 +45,13 @@ func TestCheaperThanOtherStores(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		open = slices.DeleteFunc(open, func(w workload) bool { return cheapest(&r, w) })
+		open = slices.DeleteFunc(open, func(w load.Workload) bool { return cheapest(&r, w) })
 	}
 	for _, row := range open {
 		t.Errorf("%s: %.1f ns, %s %.1f ns, %s %.1f ns", row.Name, r.cost(row.Name, candidateTMA).Min,
 			candidateLocked, r.cost(row.Name, candidateLocked).Min, candidateLRU, r.cost(row.Name, candidateLRU).Min)
 	}
-	for _, row := range workloads() {
+	for _, row := range load.Workloads() {
 		for _, c := range columns {
 			if kept := r.kept(row.Name, c.name); kept != 1 {
 				t.Errorf("%s: %s kept %.4f of the packets", row.Name, c.name, kept)
@@ -67,29 +68,7 @@ const rounds = 6
 // cost in a test.
 const leeway = 1.7
 
-func cheapest(r *report, w workload) bool { return r.share(w.Name) < leeway*barOf(w).share }
-
-// Different numbers are different flows, and a workload has as many as it says.
-func TestFlowsOfWorkloads(t *testing.T) {
-	for _, w := range workloads() {
-		t.Run(w.Name, func(t *testing.T) {
-			from, flows := newSource(w), map[[frameLen]byte]bool{}
-			for range orderLen {
-				f := frame()
-				setFlow(&f, from.next())
-				flows[f] = true
-			}
-			want := w.Flows
-			if want == 0 {
-				want = orderLen
-			}
-			// Of a skewed distribution not every flow is drawn.
-			if len(flows) > want || len(flows) < want/4 {
-				t.Errorf("%d different frames, want %d", len(flows), want)
-			}
-		})
-	}
-}
+func cheapest(r *report, w load.Workload) bool { return r.share(w.Name) < leeway*barOf(w).share }
 
 // The bars are per row and the shares are of the cheaper one of the others.
 func TestReport(t *testing.T) {

@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"github.com/traffic-monitor-agent/tma/benchmark/capture/comparison"
+	"github.com/traffic-monitor-agent/tma/benchmark/load"
 	"github.com/traffic-monitor-agent/tma/internal/netns"
 )
 
@@ -47,92 +43,32 @@ type sample struct {
 	Kept        float64 `json:"kept"` // share of the packets that user space knows the flow or the prefix of
 }
 
-// bench is a wire between two devices in a namespace of its own: packets are sent
-// on one end, pass the candidate at the other end's ingress hook and are dropped
-// right behind it.
+// bench measures on a wire, by the kernel's statistics.
 type bench struct {
-	namespace *netns.Namespace
-	device    *net.Interface
-	sender    *sender
-	drop      link.Link
-	objects   comparison.ComparisonObjects
-	stats     io.Closer
+	*load.Wire
+	stats io.Closer
 }
 
 func newBench() (*bench, error) {
-	n, err := netns.New()
+	w, err := load.NewWire()
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{namespace: n}
-	if err := n.Do(b.build); err != nil {
-		return nil, errors.Join(err, b.close())
-	}
 	// As kernel.bpf_stats_enabled, but for as long as the descriptor is open.
-	if b.stats, err = ebpf.EnableStats(unix.BPF_STATS_RUN_TIME); err != nil {
-		return nil, errors.Join(fmt.Errorf("enable the kernel's BPF statistics: %w", err), b.close())
-	}
-	return b, nil
-}
-
-func (b *bench) build() error {
-	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: senderName}, PeerName: deviceName}
-	if err := netlink.LinkAdd(veth); err != nil {
-		return fmt.Errorf("add the wire: %w", err)
-	}
-	for _, name := range []string{senderName, deviceName} {
-		l, err := netlink.LinkByName(name)
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(netlink.LinkSetIP6AddrGenMode(l, nl.IN6_ADDR_GEN_MODE_NONE), netlink.LinkSetUp(l)); err != nil {
-			return err
-		}
-	}
-	end, err := net.InterfaceByName(senderName)
+	stats, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
 	if err != nil {
-		return err
+		return nil, errors.Join(fmt.Errorf("enable the kernel's BPF statistics: %w", err), w.Close())
 	}
-	if b.sender, err = newSender(end); err != nil {
-		return err
-	}
-	if b.device, err = net.InterfaceByName(deviceName); err != nil {
-		return err
-	}
-	return b.attachDrop()
+	return &bench{w, stats}, nil
 }
 
-func (b *bench) attachDrop() error {
-	s, err := loadStore("")
-	if err != nil {
-		return err
-	}
-	b.objects = s.objects
-	b.drop, err = link.AttachTCX(link.TCXOptions{
-		Interface: b.device.Index, Program: b.objects.Drop, Attach: ebpf.AttachTCXIngress,
-	})
-	return err
-}
-
-func (b *bench) close() error {
-	var all []error
-	if b.stats != nil {
-		all = append(all, b.stats.Close())
-	}
-	if b.drop != nil {
-		all = append(all, b.drop.Close(), b.objects.Close())
-	}
-	if b.sender != nil {
-		all = append(all, b.sender.close())
-	}
-	return errors.Join(append(all, b.namespace.Close())...)
-}
+func (b *bench) close() error { return errors.Join(b.stats.Close(), b.Wire.Close()) }
 
 // run measures all columns of all rows, in turn, so that whatever slows the
 // machine down for a while slows down neighbours in the table alike. The columns'
 // order changes with each repeat.
-func (b *bench) run(s settings, rows []workload, columns []column, each func([]sample)) error {
-	undo, err := pin()
+func (b *bench) run(s settings, rows []load.Workload, columns []column, each func([]sample)) error {
+	undo, err := load.Pin()
 	if err != nil {
 		return err
 	}
@@ -155,35 +91,12 @@ func (b *bench) run(s settings, rows []workload, columns []column, each func([]s
 	return nil
 }
 
-// pin keeps the calling thread, which sends and so runs the programs too, on the
-// last CPU. Candidates' user space is where the kernel puts it, as in reality.
-func pin() (undo func(), err error) {
-	runtime.LockOSThread()
-	var before, last unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &before); err != nil {
-		return nil, err
-	}
-	for cpu := range len(before) * 64 {
-		if before.IsSet(cpu) {
-			last.Zero()
-			last.Set(cpu)
-		}
-	}
-	if err := unix.SchedSetaffinity(0, &last); err != nil {
-		return nil, fmt.Errorf("pin the sender to a CPU: %w", err)
-	}
-	return func() {
-		_ = unix.SchedSetaffinity(0, &before)
-		runtime.UnlockOSThread()
-	}, nil
-}
-
 // warmUp is how many packets are sent before the measurement, besides each flow's
 // first.
 const warmUp = 10_000
 
 // measure starts a candidate, sends it each flow once and then the workload.
-func (b *bench) measure(s settings, w workload, c column) ([]sample, error) {
+func (b *bench) measure(s settings, w load.Workload, c column) ([]sample, error) {
 	user, err := b.start(c)
 	if err != nil {
 		return nil, err
@@ -194,14 +107,11 @@ func (b *bench) measure(s settings, w workload, c column) ([]sample, error) {
 		return nil, err
 	}
 	defer program.Close()
-	from := newSource(w)
-	if err := b.sender.send(&source{}, w.Flows, s.Rate); err != nil {
+	from := load.NewSource(w)
+	if err := b.Sender.Send(&load.Source{}, w.Flows, s.Rate); err != nil {
 		return nil, err
 	}
-	if len(from.order) == 0 {
-		from.position = uint64(w.Flows)
-	}
-	if err := b.sender.send(from, warmUp, s.Rate); err != nil {
+	if err := b.Sender.Send(from, warmUp, s.Rate); err != nil {
 		return nil, err
 	}
 	samples, err := b.slices(s, program, from)
@@ -220,7 +130,7 @@ func (b *bench) measure(s settings, w workload, c column) ([]sample, error) {
 
 // slices measures one program several times in a row. Short measurements tell the
 // program's cost from that of whatever else the machine does.
-func (b *bench) slices(s settings, program *ebpf.Program, from *source) ([]sample, error) {
+func (b *bench) slices(s settings, program *ebpf.Program, from *load.Source) ([]sample, error) {
 	samples := make([]sample, s.Slices)
 	before, err := settled(program)
 	if err != nil {
@@ -228,7 +138,7 @@ func (b *bench) slices(s settings, program *ebpf.Program, from *source) ([]sampl
 	}
 	for i := range samples {
 		start := time.Now()
-		if err := b.sender.send(from, s.Packets, s.Rate); err != nil {
+		if err := b.Sender.Send(from, s.Packets, s.Rate); err != nil {
 			return nil, err
 		}
 		took := time.Since(start)
@@ -269,8 +179,8 @@ const attachTimeout = 20 * time.Second
 func (b *bench) candidate(user *process) (*ebpf.Program, error) {
 	for deadline := time.Now().Add(attachTimeout); time.Now().Before(deadline); time.Sleep(2 * time.Millisecond) {
 		var programs *link.QueryResult
-		err := b.namespace.Do(func() (err error) {
-			programs, err = link.QueryPrograms(link.QueryOptions{Target: b.device.Index, Attach: ebpf.AttachTCXIngress})
+		err := b.Namespace.Do(func() (err error) {
+			programs, err = link.QueryPrograms(link.QueryOptions{Target: b.Device.Index, Attach: ebpf.AttachTCXIngress})
 			return err
 		})
 		// ENOSPC: the candidate attached between the two system calls of a query.
@@ -310,7 +220,7 @@ func (b *bench) start(c column) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := b.namespace.Start(cmd)
+	p, err := b.Namespace.Start(cmd)
 	if err != nil {
 		return nil, err
 	}

@@ -8,14 +8,16 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"github.com/traffic-monitor-agent/tma/benchmark/load"
 )
 
 // report is what a run leaves behind.
 type report struct {
-	Time     time.Time `json:"time"`
-	Machine  machine   `json:"machine"`
-	Settings settings  `json:"settings"`
-	Samples  []sample  `json:"samples"`
+	Time     time.Time    `json:"time"`
+	Machine  load.Machine `json:"machine"`
+	Settings settings     `json:"settings"`
+	Samples  []sample     `json:"samples"`
 }
 
 // bar is what this program has to reach in a row.
@@ -27,7 +29,7 @@ type bar struct {
 // bars are by workload.Flows; those not listed have the bar of 0.
 var bars = map[int]bar{1: {30, 1.0 / 2}, 1000: {50, 1.0 / 2}, 0: {80, 1.0 / 3}}
 
-func barOf(w workload) bar {
+func barOf(w load.Workload) bar {
 	if b, found := bars[w.Flows]; found {
 		return b
 	}
@@ -75,7 +77,7 @@ func median(values []float64) float64 {
 
 // table writes min / median of each candidate in each row, and this program's
 // share of the cheaper one of the others.
-func (r *report) table(w io.Writer, rows []workload, columns []column) error {
+func (r *report) table(w io.Writer, rows []load.Workload, columns []column) error {
 	fmt.Fprintf(w, "%s\n%d x %d measurements of %d packets at %d/s\n", r.Machine, r.Settings.Repeats, r.Settings.Slices, r.Settings.Packets, r.Settings.Rate)
 	fmt.Fprintf(w, "ns a packet above an empty program (%.1f), min / median:\n\n", r.floor())
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

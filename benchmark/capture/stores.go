@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"github.com/traffic-monitor-agent/tma/benchmark/capture/comparison"
+	"github.com/traffic-monitor-agent/tma/benchmark/load"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 )
 
@@ -68,7 +69,7 @@ func loadStore(used string) (*store, error) {
 // run attaches a program and empties its map from time to time until the context
 // ends.
 func (s *store) run(ctx context.Context, program *ebpf.Program, empty func() error) (sum summary, err error) {
-	device, err := net.InterfaceByName(deviceName)
+	device, err := net.InterfaceByName(load.DeviceName)
 	if err != nil {
 		return sum, err
 	}

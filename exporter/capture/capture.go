@@ -51,9 +51,14 @@ type Config struct {
 	at     func(moment) // called at each moment, where a test may end the run
 }
 
-// pollInterval is how often evictions are taken from the ring buffer: often enough
-// that a tenth of the ring holds what comes meanwhile.
-const pollInterval = 25 * time.Millisecond
+// Evictions are taken from the ring buffer every pollInterval, often enough that a tenth
+// of the ring holds what comes meanwhile. While next to nothing comes they are taken less
+// often, which wakes the processor less: at most every idleInterval, and half the ring
+// holds a flood that begins then, of a million evictions a second.
+const (
+	pollInterval = 25 * time.Millisecond
+	idleInterval = 4 * pollInterval
+)
 
 // Capture is a loaded program, attached to interfaces while Run runs.
 type Capture struct {
@@ -166,7 +171,7 @@ func (c *Capture) Run(ctx context.Context, sink Sink) error {
 	// more is counted.
 	detached := make(chan error, 1)
 	go func() { detached <- c.devices.run(watching) }()
-	poll := time.NewTicker(min(pollInterval, c.config.Epoch/4))
+	poll := time.NewTimer(0)
 	defer poll.Stop()
 	next := c.boundary(time.Now())
 	ending := ctx.Done()
@@ -186,8 +191,19 @@ func (c *Capture) Run(ctx context.Context, sink Sink) error {
 			} else {
 				c.kernel.ring.drain(c.book)
 			}
+			poll.Reset(c.untilPoll(next))
 		}
 	}
+}
+
+// untilPoll is how long the ring may be left alone: by what came into it since the last
+// call, and not beyond the end of the epoch.
+func (c *Capture) untilPoll(next time.Time) time.Duration {
+	interval := pollInterval
+	if c.kernel.ring.idle() {
+		interval = max(interval, min(idleInterval, c.kernel.ring.halfFull(1_000_000)))
+	}
+	return max(min(interval, c.config.Epoch/4, time.Until(next)), 0)
 }
 
 // resume hands over what was counted since an earlier run, as an epoch of its own.
@@ -324,5 +340,6 @@ func (c *Capture) closeBooks(h fold.Half) *epoch.Epoch {
 		LocalNetworks: c.devices.localNetworks(),
 		Doubtful:      books.Doubtful,
 		Hidden:        books.Hidden,
+		Pairs:         books.Pairs,
 	}
 }

@@ -135,6 +135,7 @@ func newSink(b *testing.B) func(*epoch.Epoch, time.Duration) {
 	history := window.NewHistory(window.HistoryConfig{Flows: 1000, Retention: 2 * time.Minute, MaxBytes: 16 << 20})
 	topk, cardinality := window.NewTopK(20, 15*time.Second), window.NewCardinality()
 	flows := window.NewFlowSketch(history, 2*time.Minute)
+	entropy, peers := window.NewEntropy(), window.NewPeers(20)
 	metrics := collector.New(collector.Config{Start: time.Now()})
 	return func(e *epoch.Epoch, drain time.Duration) {
 		if err := history.Add(e); err != nil {
@@ -144,6 +145,8 @@ func newSink(b *testing.B) func(*epoch.Epoch, time.Duration) {
 		metrics.Add(e, drain)
 		topk.Add(e, history.Trimmed())
 		cardinality.Add(e)
+		entropy.Add(e)
+		peers.Add(e)
 	}
 }
 

@@ -39,7 +39,7 @@ func (c *Capture) publish(end time.Time) {
 	h, r := &c.measured, c.kernel.ring
 	h.End, h.Lag = end, max(0, end.Sub(c.boundary(c.start)))
 	h.CacheRoom, h.TableRoom = c.kernel.layout.cacheSlots(), c.kernel.layout.TableEntries
-	h.RingPeak, h.RingRoom = c.ringPeak.note(r.peak, end), uint64(len(r.data)/2) // data is there twice
+	h.RingPeak, h.RingRoom = c.ringPeak.note(r.peak, end), r.size()
 	h.Evictions, r.peak = r.taken, 0
 	published := *h
 	c.health.Store(&published)

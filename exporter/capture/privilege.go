@@ -1,10 +1,12 @@
 package capture
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	"golang.org/x/sys/unix"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // CapabilityError says which Linux capabilities the process lacks.
@@ -46,4 +48,36 @@ func missingCapabilities() []string {
 		}
 	}
 	return missing
+}
+
+// retained are the capabilities that a capture uses while it runs: CAP_NET_ADMIN attaches
+// to new interfaces, and without CAP_BPF a kernel before 6.4 refuses every bpf(2) where
+// kernel.unprivileged_bpf_disabled is set. The others are root's alone: to read and write
+// files of other users as before, and to listen on a low port.
+var retained = []cap.Value{cap.BPF, cap.NET_ADMIN, cap.DAC_OVERRIDE, cap.NET_BIND_SERVICE}
+
+// DropPrivileges gives up for good, on all threads, the capabilities that were needed to
+// load the program alone: of those that a service has CAP_PERFMON, of root's nearly all.
+func DropPrivileges() error {
+	before, after := cap.GetProc(), cap.NewSet()
+	keep := func(v cap.Value) (bool, error) {
+		permitted, err := before.GetFlag(cap.Permitted, v)
+		if err != nil || !permitted {
+			return false, err
+		}
+		return true, errors.Join(after.SetFlag(cap.Permitted, true, v), after.SetFlag(cap.Effective, true, v))
+	}
+	for _, v := range retained {
+		kept, err := keep(v)
+		if v == cap.BPF && err == nil && !kept {
+			_, err = keep(cap.SYS_ADMIN) // what had to do for it
+		}
+		if err != nil {
+			return fmt.Errorf("look at the capabilities: %w", err)
+		}
+	}
+	if err := after.SetProc(); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	return nil
 }

@@ -18,7 +18,8 @@ import (
 // ring reads the ring buffer of evictions in place: neither a system call nor a
 // copy a record. The layout is that of kernel/bpf/ringbuf.c: a page with the
 // consumer's position, a page with the producer's, then the data twice in a row,
-// so that a record never wraps around.
+// so that a record never wraps around. Of the second copy only what a record may reach
+// into is mapped: the process's resident memory would count it as memory of its own.
 type ring struct {
 	consumer, producer *atomic.Uint64 // positions in bytes, ever increasing
 	data               []byte
@@ -26,6 +27,7 @@ type ring struct {
 	mapped             [][]byte
 
 	position uint64 // up to which records are read
+	polled   uint64 // position at the last call of idle
 	held     *held  // nil: what is read is given back at once
 
 	taken uint64 // slots, ever
@@ -75,10 +77,30 @@ func (r *ring) release(half fold.Half) {
 	r.consumer.Store(consumer)
 }
 
+// size is that of the data, in bytes.
+func (r *ring) size() uint64 { return r.mask + 1 }
+
 // crowded says whether what is held takes so much of the ring that the epoch had
 // better end.
 func (r *ring) crowded() bool {
-	return r.held != nil && r.producer.Load()-r.consumer.Load() > uint64(len(r.data))/4 // data is there twice
+	return r.held != nil && r.producer.Load()-r.consumer.Load() > r.size()/2
+}
+
+// idleShare is the part of the ring that an idle one gets less than from one poll to the
+// next: a thousand evictions, of 16 MiB.
+const idleShare = 256
+
+// idle says whether next to nothing came since the last call.
+func (r *ring) idle() bool {
+	came := r.position - r.polled
+	r.polled = r.position
+	return came < r.size()/idleShare
+}
+
+// halfFull is how long evictions at a rate a second take to fill half of the ring.
+func (r *ring) halfFull(rate int) time.Duration {
+	evictions := r.size() / 2 / uint64(unsafe.Sizeof(bpf.CaptureSlot{}))
+	return time.Duration(evictions) * time.Second / time.Duration(rate)
 }
 
 // A record is preceded by its length, whose top bits the kernel uses, and a word
@@ -90,6 +112,10 @@ const (
 	ringLengthMask = ringDiscard - 1
 )
 
+// overhang is more than a record reaches beyond the end of the data, and as much as a
+// page has on any architecture.
+const overhang = 64 << 10
+
 // openRing maps a ring buffer whose records are of slots.
 func openRing(m *ebpf.Map) (*ring, error) {
 	page, size := os.Getpagesize(), int(m.MaxEntries())
@@ -97,7 +123,7 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map the ring buffer's consumer page: %w", err)
 	}
-	rest, err := unix.Mmap(m.FD(), int64(page), page+2*size, unix.PROT_READ, unix.MAP_SHARED)
+	rest, err := unix.Mmap(m.FD(), int64(page), page+size+min(size, overhang), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("map the ring buffer: %w", err), unix.Munmap(consumer))
 	}

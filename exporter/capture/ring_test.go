@@ -63,3 +63,25 @@ func TestDrainAllWaitsForBusyRecords(t *testing.T) {
 		t.Fatalf("took %v, of which one wasn't written", taken)
 	}
 }
+
+// What comes in between two calls decides whether the ring is idle, not what is in it.
+func TestIdleRing(t *testing.T) {
+	f := newFakeRing(1 << 20)
+	discard := func(*bpf.CaptureSlot) {}
+	for _, test := range []struct {
+		records int
+		idle    bool
+	}{{0, true}, {10, true}, {100, false}, {100, false}, {10, true}} {
+		for range test.records {
+			f.commit(f.reserve(1))
+		}
+		f.drain(discard)
+		if got := f.idle(); got != test.idle {
+			t.Errorf("%d records: idle is %v, want %v", test.records, got, test.idle)
+		}
+	}
+	// A half of 8,192 evictions.
+	if got, want := f.halfFull(1_000_000), 8192*time.Microsecond; got != want {
+		t.Errorf("half full after %v, want %v", got, want)
+	}
+}

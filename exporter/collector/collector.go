@@ -17,6 +17,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
@@ -25,7 +26,11 @@ type Config struct {
 	Attachments func() []capture.Attachment
 	Top         func() *window.Top // may return nil, for nothing yet
 	Cardinality func() []window.Estimate
-	Start       time.Time // of the process: since when the counters count
+	Entropy     func([]window.Estimate) []window.EntropyRatio
+	Peers       func() *window.TopPeers // may return nil, for nothing yet
+	// Names returns the networks that go by name rather than by address, or nil.
+	Names func() *networks.Table
+	Start time.Time // of the process: since when the counters count
 }
 
 // Collector is a prometheus.Collector. Its counters are all as of the end of the
@@ -78,7 +83,14 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 	if top := c.config.Top(); top != nil {
 		c.collectTop(m, top)
 	}
-	collectCardinality(m, c.config.Cardinality())
+	estimates := c.config.Cardinality()
+	collectCardinality(m, estimates)
+	for _, r := range c.config.Entropy(estimates) {
+		m.gauge(m.entropy, r.Value, r.Of, model.Duration(r.Window).String())
+	}
+	if peers := c.config.Peers(); peers != nil {
+		c.collectPeers(m, peers, c.config.Names())
+	}
 	c.drain.Collect(to)
 }
 
@@ -165,10 +177,15 @@ func collectRanking[K comparable](
 	}
 	var none K
 	send(r.Other, slices.Repeat([]string{other}, len(labels(none))))
-	m.gauge(m.entries, float64(len(r.Entries)), of)
 	m.gauge(m.topkError, float64(r.Missed)/seconds, of)
-	m.counter(m.admissions, r.Admissions, c.config.Start, of)
-	m.counter(m.evictions, r.Evictions, c.config.Start, of)
+	c.collectSeries(m, of, len(r.Entries), r.Admissions, r.Evictions)
+}
+
+// collectSeries says how many series a ranking has, and how many came and went.
+func (c *Collector) collectSeries(m emitter, of string, entries int, admissions, evictions uint64) {
+	m.gauge(m.entries, float64(entries), of)
+	m.counter(m.admissions, admissions, c.config.Start, of)
+	m.counter(m.evictions, evictions, c.config.Start, of)
 }
 
 func flowLabels(k flow.Key) []string {

@@ -19,7 +19,10 @@ import (
 	"github.com/traffic-monitor-agent/tma/exporter/window"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/networks"
+	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 var start = time.Date(2026, 1, 2, 3, 0, 0, 0, time.UTC)
@@ -30,6 +33,9 @@ type exporter struct {
 	registry    *prometheus.Registry
 	topk        *window.TopK
 	cardinality *window.Cardinality
+	entropy     *window.Entropy
+	peers       *window.Peers
+	names       *networks.Table
 }
 
 func newExporter(attachments ...capture.Attachment) *exporter {
@@ -37,11 +43,16 @@ func newExporter(attachments ...capture.Attachment) *exporter {
 		registry:    prometheus.NewPedanticRegistry(),
 		topk:        window.NewTopK(2, time.Second),
 		cardinality: window.NewCardinality(),
+		entropy:     window.NewEntropy(),
+		peers:       window.NewPeers(2),
 	}
 	x.Collector = collector.New(collector.Config{
 		Attachments: func() []capture.Attachment { return attachments },
 		Top:         x.topk.Top,
 		Cardinality: x.cardinality.Estimates,
+		Entropy:     x.entropy.Ratios,
+		Peers:       x.peers.Top,
+		Names:       func() *networks.Table { return x.names },
 		Start:       start,
 	})
 	x.registry.MustRegister(x.Collector)
@@ -52,17 +63,40 @@ func (x *exporter) add(e *epoch.Epoch) {
 	x.Collector.Add(e, 3*time.Millisecond)
 	x.topk.Add(e, e)
 	x.cardinality.Add(e)
+	x.entropy.Add(e)
+	x.peers.Add(e)
 }
 
 func addr(s string) [16]byte { return netip.MustParseAddr(s).As16() }
 
 func count(packets, bytes uint64) epoch.Count { return epoch.Count{Packets: packets, Bytes: bytes} }
 
+// sketchOf has so many items.
+func sketchOf(n uint64) *hll.Sketch {
+	s := new(hll.Sketch)
+	for i := range n {
+		s.Insert(i<<50 + 1<<40)
+	}
+	return s
+}
+
+// pairsOf samples who talks to whom.
+func pairsOf(flows []epoch.Flow) *pairs.Sample {
+	s := pairs.NewSample(pairs.Seed{1, 2})
+	for i := range flows {
+		k := &flows[i].Key
+		if hash, ok := s.Samples(siphash.Key{}.Sum(k.Source[:]), siphash.Key{}.Sum(k.Destination[:])); ok {
+			s.Add(hash, k)
+		}
+	}
+	return s
+}
+
 // testEpoch has something of everything, and conserves it.
 func testEpoch(sequence int) *epoch.Epoch {
 	end := start.Add(time.Duration(sequence) * time.Second)
 	folded := count(4, 400)
-	return &epoch.Epoch{
+	e := &epoch.Epoch{
 		Host: "host-a", Sequence: uint64(sequence), Start: end.Add(-time.Second), End: end,
 		Devices: []epoch.Device{
 			{
@@ -84,10 +118,15 @@ func testEpoch(sequence int) *epoch.Epoch {
 			}},
 			{Dimension: flow.Destination, Entries: []epoch.Prefix{{Prefix: netip.MustParsePrefix("10.0.0.9/32"), Count: folded}}},
 		},
-		Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: new(hll.Sketch)}},
+		Sketches: []epoch.Sketch{
+			{Of: epoch.OfFlows, HLL: new(hll.Sketch)},
+			{Of: epoch.OfSources, HLL: sketchOf(3)}, {Of: epoch.OfDestinations, HLL: sketchOf(3)},
+		},
 		Doubtful: count(2, 150),
 		Hidden:   count(1, 90),
 	}
+	e.Pairs = pairsOf(e.Flows)
+	return e
 }
 
 func TestCollector(t *testing.T) {
@@ -214,7 +253,7 @@ func TestSeriesAreBounded(t *testing.T) {
 		if n := got["tma_capture_bytes_total"]; n > 2+301 {
 			t.Errorf("%d series of devices; those of 5 minutes are allowed", n)
 		}
-		for _, name := range []string{"tma_flow_bytes_per_second", "tma_source_bytes_per_second", "tma_destination_bytes_per_second", "tma_service_bytes_per_second"} {
+		for _, name := range []string{"tma_flow_bytes_per_second", "tma_source_bytes_per_second", "tma_destination_bytes_per_second", "tma_service_bytes_per_second", "tma_source_distinct_destinations", "tma_destination_distinct_sources"} {
 			if got[name] > 3 {
 				t.Errorf("%d series of %s", got[name], name)
 			}

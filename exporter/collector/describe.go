@@ -32,7 +32,8 @@ type descriptions struct {
 	flowBytes, flowPackets, sourceBytes, destinationBytes, serviceBytes *prometheus.Desc
 	entries, topkError, admissions, evictions                           *prometheus.Desc
 
-	cardinality, cardinalityError *prometheus.Desc
+	cardinality, cardinalityError, entropy            *prometheus.Desc
+	distinctDestinations, distinctSources, peersRatio *prometheus.Desc
 }
 
 func newDescriptions() descriptions {
@@ -76,6 +77,16 @@ func newDescriptions() descriptions {
 		cardinality: gauge("cardinality", "Estimated number of distinct flows, sources and so on in a sliding window.", "of", "window"),
 		cardinalityError: gauge("cardinality_relative_error",
 			"Standard error of tma_cardinality, as a fraction of it.", "of"),
+		entropy: gauge("entropy_ratio",
+			"Entropy of the packets' sources or destinations in a sliding window, divided by the logarithm of their number: 1 if all have equally many packets, 0 if one has all.",
+			"of", "window"),
+
+		distinctDestinations: gauge("source_distinct_destinations",
+			"Estimated number of distinct destinations of a source in the last minute, for the sources with the most: a scanner, or a busy server.", "source"),
+		distinctSources: gauge("destination_distinct_sources",
+			"Estimated number of distinct sources of a destination in the last minute, for the destinations with the most: a victim of a flood, or a busy server.", "destination"),
+		peersRatio: gauge("distinct_peers_sample_ratio",
+			"Share of all pairs of addresses by which distinct peers are estimated. At 1 they are exact; below, a number n has a relative standard error of at most 1/sqrt(n*ratio) or 0.032, whichever is more."),
 	}
 }
 
@@ -85,7 +96,8 @@ func (d *descriptions) all() []*prometheus.Desc {
 		d.epochs, d.attached,
 		d.flowBytes, d.flowPackets, d.sourceBytes, d.destinationBytes, d.serviceBytes,
 		d.entries, d.topkError, d.admissions, d.evictions,
-		d.cardinality, d.cardinalityError,
+		d.cardinality, d.cardinalityError, d.entropy,
+		d.distinctDestinations, d.distinctSources, d.peersRatio,
 	}
 	for _, p := range []pair{d.total, d.duplicate, d.remainder, d.other, d.folded, d.flow, d.unaccounted, d.doubtful, d.hidden} {
 		descs = append(descs, p.packets, p.bytes)

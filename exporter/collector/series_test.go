@@ -45,6 +45,7 @@ type chain struct {
 	ledger   *fold.Ledger
 	history  *window.History
 	topk     *window.TopK
+	peers    *window.Peers
 	registry *prometheus.Registry
 	table    *networks.Table // of names; nil for addresses
 	sequence uint64
@@ -63,6 +64,7 @@ func newChain(t *testing.T, table *networks.Table) *chain {
 		ledger:   fold.NewLedger(fold.LedgerConfig{Entries: 4096, LadderEntries: 256, SketchWidth: 1024, Points: 4}),
 		history:  window.NewHistory(window.HistoryConfig{Flows: 1000, Retention: time.Second, MaxBytes: 1 << 20}),
 		topk:     window.NewTopK(topK, topWindow),
+		peers:    window.NewPeers(topK),
 		registry: prometheus.NewRegistry(),
 		table:    table,
 		truth:    map[series]uint64{},
@@ -73,6 +75,9 @@ func newChain(t *testing.T, table *networks.Table) *chain {
 		Attachments: func() []capture.Attachment { return nil },
 		Top:         c.topk.Top,
 		Cardinality: func() []window.Estimate { return nil },
+		Entropy:     func([]window.Estimate) []window.EntropyRatio { return nil },
+		Peers:       c.peers.Top,
+		Names:       func() *networks.Table { return table },
 		Start:       start,
 	}))
 	return c
@@ -112,7 +117,7 @@ func (c *chain) end() {
 			Name: "eth0", Total: seen, Duplicate: duplicate, Remainder: remainder,
 			Others: []epoch.Reason{{Reason: "arp", Count: others}},
 		}},
-		Flows: books.Flows, Ladders: books.Ladders, Sketches: books.Sketches,
+		Flows: books.Flows, Ladders: books.Ladders, Sketches: books.Sketches, Pairs: books.Pairs,
 	}
 	if left := e.Unaccounted(flow.Source); left != (epoch.Count{}) {
 		c.t.Fatalf("epoch %d: %v unaccounted for", c.sequence, left)
@@ -121,6 +126,7 @@ func (c *chain) end() {
 		c.t.Fatal(err)
 	}
 	c.topk.Add(e, c.history.Trimmed())
+	c.peers.Add(e)
 	c.ledger.Reset(0)
 	c.slide(total)
 }
@@ -201,6 +207,11 @@ func (c *chain) check() map[series]bool {
 	missed := map[string]float64{} // by metric
 	for _, m := range families["tma_topk_error_bytes_per_second"].Metric {
 		missed["tma_"+strings.TrimSuffix(labelValue(m, "of"), "s")+"_bytes_per_second"] = m.Gauge.GetValue()
+	}
+	for _, metric := range []string{"tma_source_distinct_destinations", "tma_destination_distinct_sources"} {
+		if n := len(families[metric].GetMetric()); n > topK {
+			c.t.Fatalf("epoch %d: %d series of %s, allowed %d", c.sequence, n, metric, topK)
+		}
 	}
 	for _, metric := range topMetrics {
 		want, sum := float64(total.Bytes)/seconds, 0.0

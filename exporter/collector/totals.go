@@ -59,14 +59,16 @@ func (t *totals) add(e *epoch.Epoch) {
 	for i := range e.Devices {
 		t.addDevice(e, &e.Devices[i])
 	}
+	var flows epoch.Count
 	for i := range e.Flows {
-		t.flows.Add(e.Flows[i].Count)
+		flows.Add(e.Flows[i].Count)
 		t.doubtful.Add(e.Flows[i].Doubts())
 	}
+	t.flows.Add(flows)
 	for i := range e.Ladders {
 		t.addLadder(&e.Ladders[i])
 	}
-	t.unaccounted.Add(unaccounted(e))
+	t.unaccounted.Add(unaccounted(e, flows))
 	t.doubtful.Add(e.Doubtful)
 	t.hidden.Add(e.Hidden)
 	maps.DeleteFunc(t.devices, func(_ deviceKey, d *deviceTotals) bool { return e.End.Sub(d.seen) > goneAfter })
@@ -105,11 +107,11 @@ func (t *totals) addLadder(l *epoch.Ladder) {
 }
 
 // unaccounted is by how much the two sides of an epoch differ, in the dimension
-// where it is more, whichever side is greater.
-func unaccounted(e *epoch.Epoch) epoch.Count {
+// where it is more, whichever side is greater. Its flows are summed up already.
+func unaccounted(e *epoch.Epoch, flows epoch.Count) epoch.Count {
 	var most epoch.Count
 	for _, dimension := range flow.Dimensions {
-		left := e.Unaccounted(dimension)
+		left := e.UnaccountedBeside(flows, dimension)
 		most.Packets = max(most.Packets, magnitude(left.Packets))
 		most.Bytes = max(most.Bytes, magnitude(left.Bytes))
 	}

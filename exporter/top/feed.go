@@ -20,6 +20,7 @@ const (
 // feed reads the epochs of one exporter, one poll after the other. It isn't safe
 // for concurrent use.
 type feed struct {
+	reader   *poll.Reader
 	client   *http.Client
 	address  string // of the epochs
 	at       poll.Position
@@ -44,14 +45,16 @@ func (f *feed) next(ctx context.Context) polled {
 	}
 	poll.Sleep(ctx, wait)
 	f.last = time.Now()
-	batch, _, err := poll.Poll(ctx, f.client, f.address, pollTimeout, f.at)
+	batch, _, err := f.reader.Poll(ctx, f.client, f.address, pollTimeout, f.at)
+	p := polled{}
+	if err == nil {
+		p.epochs, p.missed, err = f.at.Newer(batch)
+	}
 	if err != nil {
 		f.failures++
 		return polled{err: err}
 	}
 	f.failures = 0
-	p := polled{}
-	p.epochs, p.missed = f.at.Newer(batch)
 	if n := len(p.epochs); n > 0 {
 		p.behind = p.epochs[n-1].Sequence < batch.Newest
 	}

@@ -61,7 +61,8 @@ type answering struct{}
 func (answering) RoundTrip(*http.Request) (*http.Response, error) {
 	time.Sleep(200 * time.Millisecond)
 	batch := bytes.NewReader(epoch.EncodeBatch([16]byte{1}, 0, 0, nil))
-	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(batch)}, nil
+	header := http.Header{"Content-Type": {"application/x-protobuf"}}
+	return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(batch)}, nil
 }
 
 func TestPanicRestoresTheTerminal(t *testing.T) {

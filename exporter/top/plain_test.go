@@ -168,7 +168,11 @@ func TestExporterThatCantBeRead(t *testing.T) {
 	for _, test := range []struct{ url, want string }{
 		{closed.URL, "connect: connection refused"},
 		{serve(t, http.NotFoundHandler()), "the exporter answered 404 Not Found"},
-		{serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\x1b[2Jgarbage")) })), "invalid epoch message"},
+		{serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("\x1b[2Jgarbage")) })), "content type"},
+		{serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/x-protobuf")
+			w.Write([]byte("\x1b[2Jgarbage"))
+		})), "invalid epoch message"},
 	} {
 		_, err := plainText(t, "--url="+test.url, "--count=1")
 		if err == nil || !strings.HasPrefix(err.Error(), test.url+": ") || !strings.Contains(err.Error(), test.want) || strings.ContainsAny(err.Error(), "\n\x1b") {
@@ -223,8 +227,11 @@ func TestFeed(t *testing.T) {
 			t.Errorf("epochs %v, behind %t, missed %d; want %d to %d, behind %t", got, p.behind, p.missed, first, last, behind)
 		}
 	}
-	expect(1, 64, true)
-	expect(65, 100, false)
+	// An answer has 32 epochs at most.
+	expect(1, 32, true)
+	expect(33, 64, true)
+	expect(65, 96, true)
+	expect(97, 100, false)
 	x.add(t, mixedEpoch(101))
 	expect(101, 101, false)
 	handler.Store(newExporter(t, 2, 3))

@@ -59,7 +59,7 @@ func TestTables(t *testing.T) {
 		{"sources", "net 10.0.0.0/24", "10.0.0.1 2220000|10.0.0.2 1000000|(filtered out) 600000|(folded into prefixes) 40000|" + rests},
 		{"destinations", "", "172.16.0.10 3000000|2001:db8::1 400000|192.168.100.200 200000|10.9.8.7 100000|" +
 			"(folded into prefixes) 160000|" + rests},
-		{"services", "", "tcp 443 https 3000000|udp 53 domain 400000|icmp - - 200000|udp 33333 - 100000|" +
+		{"services", "", "tcp 443 https 3000000|udp 53 domain 400000|icmp - icmp 200000|udp 33333 - 100000|" +
 			"(folded into prefixes) 160000|" + rests},
 		{"services", "proto udp", "udp 53 domain 400000|udp 33333 - 100000|(filtered out) 3200000|(folded into prefixes) 160000|" + rests},
 		{"destination-prefixes", "dst net 172.16.0.0/12", "172.16.0.0/24 3120000|172.16.0.10/32 3000000|(filtered out) 740000|" + rests},

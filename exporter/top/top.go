@@ -17,6 +17,8 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"golang.org/x/term"
+
+	"github.com/traffic-monitor-agent/tma/internal/poll"
 )
 
 // top is what both ways to show it have in common.
@@ -56,7 +58,7 @@ func newTop(c *Configuration) (*top, error) {
 	}
 	t := &top{
 		filter: c.Filter, interval: c.Interval, rows: c.Rows, count: c.Count,
-		feed: &feed{}, now: time.Now,
+		feed: &feed{reader: poll.NewReader()}, now: time.Now,
 	}
 	var err error
 	if t.query, t.units, err = c.query(); err != nil {
@@ -74,6 +76,10 @@ func isScreen(f *os.File) bool {
 	return term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb"
 }
 
+// panicReport is how long the library may take to write what a command's panic was: it
+// ends the program before.
+const panicReport = 500 * time.Millisecond
+
 // screen runs the screen. The library restores the terminal whatever ends it, a panic
 // in the model or in a command included.
 func (t *top) screen(ctx context.Context, out *os.File) error {
@@ -81,6 +87,7 @@ func (t *top) screen(ctx context.Context, out *os.File) error {
 	_, err := program.Run()
 	switch {
 	case errors.Is(err, tea.ErrProgramPanic):
+		time.Sleep(panicReport)
 		return errors.New("the screen ended by a panic, which is above")
 	case ctx.Err() != nil:
 		return nil // as asked

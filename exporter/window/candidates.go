@@ -110,13 +110,13 @@ func (c *candidates[K]) take(n int, chosen iter.Seq[K], scratch []uint64) (pane[
 	}
 	largest, scratch := cutAt(c.bytes(), n, scratch)
 	for _, place := range c.taken {
-		if e := &c.table[place]; largest.keeps(e.Bytes) && e.Count != (epoch.Count{}) {
+		if e := &c.table[place]; largest.Keeps(e.Bytes) && e.Count != (epoch.Count{}) {
 			all = append(all, *e)
 		}
 		c.lines[place/candidateWays].weight[place%candidateWays] = 0
 	}
 	c.taken = c.taken[:0]
-	p := pane[K]{largest: all, limits: limits{missed: c.most, left: largest.threshold}}
+	p := pane[K]{largest: all, limits: limits{missed: c.most, left: largest.Threshold}}
 	clear(c.lost)
 	c.most = 0
 	return p, scratch

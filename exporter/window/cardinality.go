@@ -10,12 +10,12 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
 )
 
-// Cardinalities are the windows over which distinct things are counted.
+// Cardinalities are the windows over which distinct things are counted, and over which
+// entropies are taken.
 var Cardinalities = []time.Duration{10 * time.Second, time.Minute, 5 * time.Minute}
 
-// cardinalityPanes is how many sketches make a window: it slides by a twentieth
-// of its length. The newest is still being filled, so that a window reaches back
-// by its length, less at most a twentieth.
+// cardinalityPanes is how many sketches make a window: it slides by a twentieth of
+// its length.
 const cardinalityPanes = 20
 
 // Estimate is how many distinct things were seen in a window.
@@ -32,23 +32,10 @@ type Cardinality struct {
 	kinds map[string]*slidingSketches
 }
 
-// slidingSketches are one kind's, a ring for each window.
+// slidingSketches are one kind's, for each window.
 type slidingSketches struct {
-	mu    sync.Mutex
-	rings []sketchRing
-}
-
-// sketchRing is the panes of one window. A pane is the time between two multiples
-// of the pane's length.
-type sketchRing struct {
-	window time.Duration
-	newest int64 // number of the newest pane
-	panes  [cardinalityPanes]sketchPane
-}
-
-type sketchPane struct {
-	number int64 // which pane this place holds; another one's registers are stale
-	sketch hll.Sketch
+	mu      sync.Mutex
+	windows []panes[*hll.Sketch]
 }
 
 // NewCardinality returns an empty Cardinality.
@@ -91,12 +78,9 @@ func (c *Cardinality) Estimates() []Estimate {
 }
 
 func newSlidingSketches() *slidingSketches {
-	s := &slidingSketches{rings: make([]sketchRing, len(Cardinalities))}
-	for i, window := range Cardinalities {
-		s.rings[i].window = window
-		for j := range s.rings[i].panes {
-			s.rings[i].panes[j].number = -1
-		}
+	s := &slidingSketches{}
+	for _, window := range Cardinalities {
+		s.windows = append(s.windows, newPanes(window, cardinalityPanes, func() *hll.Sketch { return &hll.Sketch{} }))
 	}
 	return s
 }
@@ -104,41 +88,24 @@ func newSlidingSketches() *slidingSketches {
 func (s *slidingSketches) add(end time.Time, sketch *hll.Sketch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.rings {
-		s.rings[i].add(end, sketch)
+	for i := range s.windows {
+		pane, stale := s.windows[i].at(end)
+		if stale {
+			pane.Reset()
+		}
+		pane.Merge(sketch)
 	}
 }
 
 func (s *slidingSketches) appendTo(to []Estimate, of string) []Estimate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.rings {
-		to = append(to, Estimate{of, s.rings[i].window, s.rings[i].estimate()})
+	for i, window := range Cardinalities {
+		var union hll.Sketch
+		for sketch := range s.windows[i].all() {
+			union.Merge(sketch)
+		}
+		to = append(to, Estimate{of, window, union.Estimate()})
 	}
 	return to
-}
-
-// add merges into the pane in which an epoch that ends just now lies.
-func (r *sketchRing) add(end time.Time, sketch *hll.Sketch) {
-	length := int64(r.window) / cardinalityPanes
-	number := (end.UnixNano() - 1) / length
-	pane := &r.panes[number%cardinalityPanes]
-	if pane.number != number {
-		pane.number = number
-		pane.sketch.Reset()
-	}
-	pane.sketch.Merge(sketch)
-	r.newest = number
-}
-
-// estimate merges the panes of the window. Panes numbered above the newest are
-// from before the clock was set back.
-func (r *sketchRing) estimate() float64 {
-	var union hll.Sketch
-	for i := range r.panes {
-		if n := r.panes[i].number; n > r.newest-cardinalityPanes && n <= r.newest {
-			union.Merge(&r.panes[i].sketch)
-		}
-	}
-	return union.Estimate()
 }

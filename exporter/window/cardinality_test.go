@@ -66,6 +66,32 @@ func TestCardinalityWindows(t *testing.T) {
 	wantAbout(t, "sources", estimate(t, c, epoch.OfSources, 5*time.Minute), each)
 }
 
+// What was seen once counts for as long as the window less a pane, whenever in a pane
+// it was seen, and not for longer than the window.
+func TestCardinalityEdges(t *testing.T) {
+	for _, window := range Cardinalities {
+		pane := window / cardinalityPanes
+		for _, phase := range []time.Duration{1, pane / 3, pane - 1, pane} {
+			c, seen := NewCardinality(), start.Add(phase)
+			at := func(age time.Duration, sketch *hll.Sketch) float64 {
+				c.Add(&epoch.Epoch{End: seen.Add(age), Sketches: []epoch.Sketch{{Of: epoch.OfFlows, HLL: sketch}}})
+				return estimate(t, c, epoch.OfFlows, window)
+			}
+			at(0, sketchOf(0, 1000))
+			var gone time.Duration
+			for age := pane / 4; age <= window+pane; age += pane / 4 {
+				if at(age, &hll.Sketch{}) == 0 {
+					gone = age
+					break
+				}
+			}
+			if gone <= window-pane || gone > window+pane/4 {
+				t.Errorf("%s, %s into a pane: counts until %s later", window, phase, gone)
+			}
+		}
+	}
+}
+
 // A pause empties the windows that it outlasts, and so does a clock that is set
 // back: what is from the future isn't in the window.
 func TestCardinalityForgets(t *testing.T) {

@@ -100,6 +100,7 @@ func (h *History) Encode(e *epoch.Epoch) (Message, error) {
 			flows, room = 1, 1
 		}
 		h.sent = h.fitter.fold(h.trimmed, flows, room, &classifier)
+		h.sent.SamplePairs()
 		encoded, err := epoch.Encode(h.sent)
 		if err != nil {
 			return nil, fmt.Errorf("encode epoch %d: %w", e.Sequence, err)
@@ -163,7 +164,7 @@ func keepLargest(to []epoch.Flow, scratch []uint64, flows []epoch.Flow, n int, l
 	largest, scratch := cutAt(flowBytes(flows), n, scratch)
 	for i := range flows {
 		f := &flows[i]
-		if largest.keeps(f.Bytes) {
+		if largest.Keeps(f.Bytes) {
 			to = append(to, *f)
 		} else {
 			ladders.Add(classifier.Class(&f.Key), &f.Key, f.Count)

@@ -1,71 +1,49 @@
 package window
 
-import "iter"
+import (
+	"iter"
 
-// cut is where the n largest of a set of values end. It is found in one pass and
-// with n values of memory, without sorting the set.
-type cut struct {
-	threshold uint64 // the n-th largest value
-	ties      int    // how many values equal to it are among the n largest
-}
+	"github.com/traffic-monitor-agent/tma/internal/fold"
+)
 
-// cutAt finds the cut behind the n largest values; n is at least 1. It uses and
-// returns scratch, for the next call.
-func cutAt(values iter.Seq[uint64], n int, scratch []uint64) (cut, []uint64) {
-	heap := scratch[:0] // the largest so far, the smallest of them at the root
+// cutAt finds the cut behind the n largest values, if there are more, in one pass and
+// with 4n values of memory, whatever their order; n is at least 1. It uses and returns
+// scratch, for the next call.
+func cutAt(values iter.Seq[uint64], n int, scratch []uint64) (fold.Cut, []uint64) {
+	if cap(scratch) < 4*n {
+		scratch = make([]uint64, 4*n)
+	}
+	// Those that may be among the largest, and room for fold.CutAt.
+	candidates, room := scratch[0:0:2*n], scratch[2*n:4*n]
+	floor, above := uint64(0), false
 	for v := range values {
-		switch {
-		case len(heap) < n:
-			heap = append(heap, v)
-			if len(heap) == n {
-				heapify(heap)
+		if above && v <= floor {
+			continue // the n largest of those before are as large
+		}
+		if len(candidates) == cap(candidates) {
+			floor, above = compact(&candidates, room, n), true
+			if v <= floor {
+				continue
 			}
-		case v > heap[0]:
-			heap[0] = v
-			siftDown(heap, 0)
 		}
+		candidates = append(candidates, v)
 	}
-	if len(heap) < n {
-		return cut{ties: n}, heap // there is room for all of them
+	if len(candidates) < n {
+		return fold.Cut{Ties: n}, scratch // there is room for all of them
 	}
-	c := cut{threshold: heap[0]}
-	for _, v := range heap {
-		if v == c.threshold {
-			c.ties++
-		}
-	}
-	return c, heap
+	return fold.CutAt(candidates, n), scratch
 }
 
-// keeps tells whether the next value in order is among the n largest. It must be
-// asked once for each value, in the same order.
-func (c *cut) keeps(v uint64) bool {
-	if v == c.threshold && c.ties > 0 {
-		c.ties--
-		return true
-	}
-	return v > c.threshold
-}
-
-func heapify(heap []uint64) {
-	for i := len(heap)/2 - 1; i >= 0; i-- {
-		siftDown(heap, i)
-	}
-}
-
-func siftDown(heap []uint64, i int) {
-	for {
-		child := 2*i + 1
-		if child >= len(heap) {
-			return
+// compact leaves the n largest of the values and returns the smallest of them.
+func compact(values *[]uint64, room []uint64, n int) uint64 {
+	copy(room, *values)
+	largest := fold.CutAt(room[:len(*values)], n)
+	kept := (*values)[:0]
+	for _, v := range *values {
+		if largest.Keeps(v) {
+			kept = append(kept, v)
 		}
-		if right := child + 1; right < len(heap) && heap[right] < heap[child] {
-			child = right
-		}
-		if heap[i] <= heap[child] {
-			return
-		}
-		heap[i], heap[child] = heap[child], heap[i]
-		i = child
 	}
+	*values = kept
+	return largest.Threshold
 }

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
 // The oracle sorts.
@@ -16,11 +18,11 @@ func TestCut(t *testing.T) {
 			values[i] = random.Uint64N(20) // many ties, zeros too
 		}
 		n := 1 + random.IntN(40)
-		var largest cut
+		var largest fold.Cut
 		largest, scratch = cutAt(slices.Values(values), n, scratch)
 		var got []uint64
 		for _, v := range values {
-			if largest.keeps(v) {
+			if largest.Keeps(v) {
 				got = append(got, v)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
 )
 
 // Ranking is the top of one kind of key over a window. An entry's count is never
@@ -217,9 +218,9 @@ func (r *ranking[K]) challengers(n int, deviations float64) []rated[K] {
 			r.others = append(r.others, rated[K]{key, t.past.usual(&r.weights, deviations)})
 		}
 	}
-	var largest cut
+	var largest fold.Cut
 	largest, r.scratch = cutAt(ratedBytes(r.others), n, r.scratch)
-	found := slices.DeleteFunc(r.others, func(c rated[K]) bool { return !largest.keeps(c.bytes) })
+	found := slices.DeleteFunc(r.others, func(c rated[K]) bool { return !largest.Keeps(c.bytes) })
 	slices.SortFunc(found, func(a, b rated[K]) int { return cmp.Compare(b.bytes, a.bytes) })
 	return found
 }

@@ -69,31 +69,31 @@ func recordsOf(r *rand.Rand, n int, key func(i int) flow.Key) []fold.Record {
 	return records
 }
 
-const ordinary, flood = 16 << 10, 64 << 10
+const ordinarySize, floodSize = 16 << 10, 64 << 10
 
 var sizedTraffics = map[string]sizedTraffic{
 	"idle": {1000, 1 << 10, func(*rand.Rand) []fold.Record { return nil }},
-	"1,000 flows": {50_000, ordinary, func(r *rand.Rand) []fold.Record {
+	"1,000 flows": {50_000, ordinarySize, func(r *rand.Rand) []fold.Record {
 		keys := connections(r, 1000)
 		return recordsOf(r, 1000, func(i int) flow.Key { return keys[i] })
 	}},
-	"83,000 flows": {150_000, flood, func(r *rand.Rand) []fold.Record {
+	"83,000 flows": {150_000, floodSize, func(r *rand.Rand) []fold.Record {
 		keys := connections(r, 83_000)
 		return recordsOf(r, 83_000, func(i int) flow.Key { return keys[i] })
 	}},
-	"a scan": {50_000, flood, func(r *rand.Rand) []fold.Record {
+	"a scan": {50_000, floodSize, func(r *rand.Rand) []fold.Record {
 		return recordsOf(r, 200_000, func(i int) flow.Key {
 			return flow.Key{Source: address(10, 1), Destination: address(172, uint32(i)), SourcePort: uint16(r.Uint32()), DestinationPort: uint16(i), Protocol: flow.ProtocolTCP}
 		})
 	}},
-	"spoofed sources": {20_000, flood, func(r *rand.Rand) []fold.Record {
+	"spoofed sources": {20_000, floodSize, func(r *rand.Rand) []fold.Record {
 		return recordsOf(r, 250_000, func(int) flow.Key {
 			k := anything(r, false)
 			k.Destination, k.Protocol = address(10, 7), flow.ProtocolTCP
 			return k
 		})
 	}},
-	"a million flows a second of any kind": {20_000, flood, func(r *rand.Rand) []fold.Record {
+	"a million flows a second of any kind": {20_000, floodSize, func(r *rand.Rand) []fold.Record {
 		return recordsOf(r, 500_000, func(i int) flow.Key { return anything(r, i%2 == 0) })
 	}},
 }
@@ -111,6 +111,7 @@ func sizedEpoch(l *fold.Ledger, sequence uint64, records []fold.Record) *epoch.E
 	e := testEpoch(sequence)
 	b := l.Close(0)
 	e.Devices, e.Flows, e.Ladders, e.Sketches = []epoch.Device{device}, b.Flows, b.Ladders, b.Sketches
+	e.Pairs = b.Pairs
 	return e
 }
 
@@ -120,7 +121,7 @@ var quarterFleet = []netip.Prefix{netip.MustParsePrefix("64.0.0.0/2"), netip.Mus
 // small: it has flows and prefixes for all there is room for, and every byte.
 func TestMessagesAreSmall(t *testing.T) {
 	for name := range floods {
-		sizedTraffics[name] = sizedTraffic{len(readFlood(t, name)) / 10, flood, func(*rand.Rand) []fold.Record { return readFlood(t, name) }}
+		sizedTraffics[name] = sizedTraffic{len(readFlood(t, name)) / 10, floodSize, func(*rand.Rand) []fold.Record { return readFlood(t, name) }}
 	}
 	for name, traffic := range sizedTraffics {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
+	"github.com/traffic-monitor-agent/tma/internal/fold"
 	"github.com/traffic-monitor-agent/tma/internal/networks"
 )
 
@@ -149,12 +150,12 @@ func countedOnce(e *epoch.Epoch) epoch.Count {
 func (t *TopK) addFlows(flows []epoch.Flow) {
 	// Flows are already one entry a key: only the largest need a place, and those
 	// that have a series.
-	var largest cut
+	var largest fold.Cut
 	largest, t.scratch = cutAt(flowBytes(flows), t.keep, t.scratch)
-	t.pane.flows.left += largest.threshold
+	t.pane.flows.left += largest.Threshold
 	for i := range flows {
 		f := &flows[i]
-		if largest.keeps(f.Bytes) || t.watched.has(&f.Key) && t.flows.entries[f.Key] != nil {
+		if largest.Keeps(f.Bytes) || t.watched.has(&f.Key) && t.flows.entries[f.Key] != nil {
 			t.flowCandidates.add(f.Key, f.Count)
 		}
 		t.serviceCandidates.add(flow.ServiceOf(&f.Key), f.Count)

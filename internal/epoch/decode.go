@@ -42,7 +42,13 @@ func (x *Exchange) Offset() (offset, delay time.Duration) {
 const (
 	maxEpochs   = 128
 	maxSketches = 16
+	// Messages within the batch, at any depth: each takes up to some 200 bytes and
+	// may be 2 bytes on the wire. An exporter with 1,000 devices has 10,000 an epoch.
+	maxMessages = 1 << 20
 )
+
+// maxLength is the longest that an epoch may be.
+const maxLength = time.Minute
 
 // ErrMessage is at the root of every error of a message that isn't valid; such
 // a message is refused whole.
@@ -56,8 +62,11 @@ func invalid(format string, arguments ...any) error {
 // network: it checks every length and number, and that each epoch conserves
 // bytes in both dimensions. Nothing in the result refers to data.
 func DecodeBatch(data []byte) (*Batch, error) {
+	if err := checkMessages(data); err != nil {
+		return nil, err
+	}
 	var message epochpb.Batch
-	if err := proto.Unmarshal(data, &message); err != nil {
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(data, &message); err != nil {
 		return nil, invalid("%v", err)
 	}
 	batch := &Batch{Oldest: message.OldestSequence, Newest: message.NewestSequence}
@@ -75,6 +84,9 @@ func DecodeBatch(data []byte) (*Batch, error) {
 		e, err := decodeEpoch(m)
 		if err != nil {
 			return nil, err
+		}
+		if n := len(batch.Epochs); n > 0 && e.Sequence <= batch.Epochs[n-1].Sequence {
+			return nil, invalid("epoch %d after epoch %d", e.Sequence, batch.Epochs[n-1].Sequence)
 		}
 		if err := e.checkConserved(); err != nil {
 			return nil, err
@@ -102,7 +114,10 @@ func decodeEpoch(message *epochpb.Epoch) (*Epoch, error) {
 	if e.End.Before(e.Start) {
 		return nil, invalid("epoch %d ends before it starts", e.Sequence)
 	}
-	decoders := []func(*epochpb.Epoch) error{e.decodeDevices, e.decodeFlows, e.decodeLadders, e.decodeSketches, e.decodeNetworks}
+	if length := e.End.Sub(e.Start); length > maxLength {
+		return nil, invalid("epoch %d is %v long, at most %v are read", e.Sequence, length, maxLength)
+	}
+	decoders := []func(*epochpb.Epoch) error{e.decodeDevices, e.decodeFlows, e.decodeLadders, e.decodeSketches, e.decodeNetworks, e.decodePairs}
 	for _, decode := range decoders {
 		if err := decode(message); err != nil {
 			return nil, err

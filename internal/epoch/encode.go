@@ -17,6 +17,7 @@ const Version = 2
 
 // Encode returns the epoch as a protobuf message. It sorts e.Flows.
 func Encode(e *Epoch) ([]byte, error) {
+	slices.SortFunc(e.Flows, compareFlows)
 	message := &epochpb.Epoch{
 		Version:       Version,
 		Host:          e.Host,
@@ -35,6 +36,9 @@ func Encode(e *Epoch) ([]byte, error) {
 	}
 	for i := range e.Sketches {
 		message.Sketches = append(message.Sketches, encodeSketch(&e.Sketches[i]))
+	}
+	if e.SampledPairs != nil && len(e.Sketches) > 0 {
+		message.Pairs = encodePairs(e.SampledPairs, e.Flows)
 	}
 	for _, network := range e.LocalNetworks {
 		message.LocalNetworks = append(message.LocalNetworks, encodeNetwork(network))
@@ -137,9 +141,8 @@ func compareFlows(a, b Flow) int {
 }
 
 func encodeFlows(flows []Flow) *epochpb.Flows {
-	slices.SortFunc(flows, compareFlows)
 	columns := &epochpb.Flows{}
-	for _, p := range pairs(flows) {
+	for _, p := range pairUp(flows) {
 		appendKey(columns, &flows[p.first])
 		appendCounts(columns, &flows[p.first], 0)
 		if p.second >= 0 {

@@ -15,6 +15,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // Epoch is what one host saw between Start and End.
@@ -39,6 +40,12 @@ type Epoch struct {
 	// FoldedFlows isn't sent. It belongs to the ledger that closed the epoch and is
 	// valid as long as that says; nil if there is none.
 	FoldedFlows *FoldedFlows
+	// Pairs is a sample of who talked to whom, folded flows included; nil if there is
+	// none. It isn't sent: what is small enough of it is SampledPairs.
+	Pairs *pairs.Sample
+	// SampledPairs is such a sample under the key of the sketches, without which it
+	// isn't sent; nil if there is none.
+	SampledPairs *pairs.Thinned
 }
 
 // FoldedFlows is how many bytes of flows were folded, by flow: a Count-Min sketch of
@@ -150,6 +157,15 @@ func (e *Epoch) Total() Count {
 	return sum
 }
 
+// Counted is what all flows have.
+func (e *Epoch) Counted() Count {
+	var sum Count
+	for i := range e.Flows {
+		sum.Add(e.Flows[i].Count)
+	}
+	return sum
+}
+
 // Folded is what one dimension's ladders hold.
 func (e *Epoch) Folded(d flow.Dimension) Count {
 	var sum Count
@@ -186,12 +202,13 @@ func (e *Epoch) Duplicates() Count {
 // Unaccounted is the total less everything that is accounted for, taking the
 // folded traffic from one dimension's ladders: zero, or bytes were lost. Both
 // numbers wrap around when more was accounted for than seen.
-func (e *Epoch) Unaccounted(d flow.Dimension) Count {
+func (e *Epoch) Unaccounted(d flow.Dimension) Count { return e.UnaccountedBeside(e.Counted(), d) }
+
+// UnaccountedBeside is Unaccounted where what Counted returns is known already.
+func (e *Epoch) UnaccountedBeside(flows Count, d flow.Dimension) Count {
 	left := e.Total()
 	left.Sub(e.Folded(d))
-	for i := range e.Flows {
-		left.Sub(e.Flows[i].Count)
-	}
+	left.Sub(flows)
 	for i := range e.Devices {
 		device := &e.Devices[i]
 		left.Sub(device.Duplicate)

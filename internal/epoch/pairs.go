@@ -18,8 +18,8 @@ func reverse(k *flow.Key) flow.Key {
 // pair is one or two flows by their index; second is -1 or the reverse of first.
 type pair struct{ first, second int }
 
-// pairs joins flows with their reverses, in the order of the first of each.
-func pairs(flows []Flow) []pair {
+// pairUp joins flows with their reverses, in the order of the first of each.
+func pairUp(flows []Flow) []pair {
 	at := make(map[flow.Key]int, len(flows)) // those that have no reverse yet
 	all := make([]pair, 0, len(flows))
 	for i := range flows {

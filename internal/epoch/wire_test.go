@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/epoch/epochpb"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 func address(s string) [16]byte { return netip.MustParseAddr(s).As16() }
@@ -59,6 +61,15 @@ func example() *Epoch {
 		LocalNetworks: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
 		Doubtful:      Count{3, 120},
 		Hidden:        Count{4, 70},
+		SampledPairs: &pairs.Thinned{
+			Level: 3,
+			Pairs: []pairs.Pair{
+				{Source: address("10.0.0.4"), Destination: address("10.0.0.3"), Level: 5}, // of a flow
+				{Source: address("10.0.0.9"), Destination: address("10.0.0.3"), Level: 3},
+				{Source: address("10.0.0.9"), Destination: address("fd00::3"), Level: 64},
+			},
+			Crowded: []pairs.Crowded{{Dimension: flow.Destination, Address: address("10.0.0.3"), Level: 9}, {Dimension: flow.Source, Address: address("fd00::3"), Level: 4}},
+		},
 	}
 }
 
@@ -81,22 +92,23 @@ func encode(t *testing.T, e *Epoch) []byte {
 }
 
 func TestRoundTrip(t *testing.T) {
-	want := withReverse()
+	want, next := withReverse(), withReverse()
+	next.Sequence++
 	for _, d := range flow.Dimensions {
 		if left := want.Unaccounted(d); left != (Count{}) {
 			t.Fatalf("the example doesn't add up by %v: %v", d, left)
 		}
 	}
 	boot := [16]byte{1, 2, 3}
-	batch, err := DecodeBatch(EncodeBatch(boot, 3, 9, [][]byte{encode(t, want), encode(t, want)}))
+	batch, err := DecodeBatch(EncodeBatch(boot, 3, 9, [][]byte{encode(t, want), encode(t, next)}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if batch.BootID != boot || batch.Oldest != 3 || batch.Newest != 9 || len(batch.Epochs) != 2 {
 		t.Errorf("batch %v from %d to %d of %d epochs", batch.BootID, batch.Oldest, batch.Newest, len(batch.Epochs))
 	}
-	for _, got := range batch.Epochs {
-		if !reflect.DeepEqual(got, want) {
+	for i, want := range []*Epoch{want, next} {
+		if got := batch.Epochs[i]; !reflect.DeepEqual(got, want) {
 			t.Errorf("decoded\n%+v\nwant\n%+v", got, want)
 		}
 	}
@@ -144,13 +156,16 @@ func TestDecodeRefuses(t *testing.T) {
 		"short boot id":    {func(b *epochpb.Batch) { b.BootId = b.BootId[:15] }, "boot id"},
 		"other version":    {func(b *epochpb.Batch) { b.Epochs[0].Version = 1 }, "version 1"},
 		"no sequence":      {func(b *epochpb.Batch) { b.Epochs[0].Sequence = 0 }, "sequence"},
+		"an hour":          {func(b *epochpb.Batch) { b.Epochs[0].EndUnixNano += int64(time.Hour) }, "1h0m0.5s long"},
+		"no order":         {func(b *epochpb.Batch) { b.Epochs = append(b.Epochs, b.Epochs[0]) }, "epoch 7 after epoch 7"},
+		"messages":         {func(b *epochpb.Batch) { b.Epochs[0].Devices = make([]*epochpb.Device, 1<<20) }, "messages within"},
 		"ends early":       {func(b *epochpb.Batch) { b.Epochs[0].EndUnixNano = 1 }, "ends before"},
 		"a byte more":      {func(b *epochpb.Batch) { b.Epochs[0].Flows.Bytes[0]++ }, "conserve"},
 		"a folded packet":  {func(b *epochpb.Batch) { b.Epochs[0].Ladders[0].Levels[0].Packets[0]-- }, "conserve"},
 		"short addresses":  {func(b *epochpb.Batch) { b.Epochs[0].Flows.Sources = b.Epochs[0].Flows.Sources[1:] }, "flow columns"},
 		"short ports":      {func(b *epochpb.Batch) { b.Epochs[0].Flows.SourcePorts = nil }, "flow columns"},
 		"short doubts":     {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful = b.Epochs[0].Flows.Doubtful[1:] }, "flow columns"},
-		"doubtful flow":    {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful[2] = 401 }, "401 doubtful bytes of 400"},
+		"doubtful flow":    {func(b *epochpb.Batch) { b.Epochs[0].Flows.Doubtful[2] = 401 }, "401 doubtful bytes of 40"},
 		"doubts of more":   {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Bytes = 851 }, "851 doubtful bytes, but 850"},
 		"doubtful packets": {func(b *epochpb.Batch) { b.Epochs[0].Doubtful.Packets = 11 }, "doubtful"},
 		"hidden bytes":     {func(b *epochpb.Batch) { b.Epochs[0].Hidden.Bytes = 501 }, "501 hidden bytes, but 500"},
@@ -181,6 +196,16 @@ func TestDecodeRefuses(t *testing.T) {
 		"more high":        {func(b *epochpb.Batch) { s := b.Epochs[0].Sketches[2]; s.High = append(s.High, 20) }, "high registers"},
 		"many sketches":    {func(b *epochpb.Batch) { b.Epochs[0].Sketches = make([]*epochpb.Sketch, 17) }, "17 sketches"},
 		"many epochs":      {func(b *epochpb.Batch) { b.Epochs = make([]*epochpb.Epoch, 129) }, "129 epochs"},
+		"pair columns":     {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Sources = b.Epochs[0].Pairs.Sources[1:] }, "pair columns"},
+		"pair levels":      {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Levels[1] = 65 }, "a pair of level 65"},
+		"pairs of flows":   {func(b *epochpb.Batch) { b.Epochs[0].Pairs.FlowLevels = []byte{1} }, "pair columns"},
+		"levels of flows":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.FlowLevels[0] = 66 }, "a pair of level 65"},
+		"more IPv4 pairs":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Ipv4 = 1 << 31 }, "pair columns"},
+		"level of pairs":   {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Level = 65 }, "pair columns"},
+		"crowded address":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded[0].Address = nil }, "crowded address of 0 bytes"},
+		"crowded of what":  {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded[0].Dimension = 2 }, "dimension 2"},
+		"crowded level":    {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded[0].Level = 1 << 20 }, "crowded address"},
+		"many crowded":     {func(b *epochpb.Batch) { b.Epochs[0].Pairs.Crowded = make([]*epochpb.Crowded, 17) }, "17 crowded"},
 		"network":          {func(b *epochpb.Batch) { b.Epochs[0].LocalNetworks[0] = []byte{1, 2, 3} }, "local network"},
 		"network's length": {func(b *epochpb.Batch) { b.Epochs[0].LocalNetworks[0][4] = 33 }, "local network"},
 	}
@@ -279,7 +304,8 @@ func TestReversesShareAKey(t *testing.T) {
 	}
 }
 
-// Arbitrary bytes are refused or decoded, and what is decoded adds up.
+// Arbitrary bytes are refused or decoded, what is decoded adds up, and neither takes
+// memory out of proportion. Seeds are in testdata, too.
 func FuzzDecodeBatch(f *testing.F) {
 	encoded, err := Encode(withReverse())
 	if err != nil {
@@ -288,7 +314,11 @@ func FuzzDecodeBatch(f *testing.F) {
 	f.Add(EncodeBatch([16]byte{}, 1, 1, [][]byte{encoded}))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		batch, err := DecodeBatch(data)
+		var batch *Batch
+		var err error
+		if took := allocated(func() { batch, err = DecodeBatch(data) }); took > fuzzBound(len(data)) {
+			t.Errorf("%d bytes made it allocate %d", len(data), took)
+		}
 		if err != nil {
 			return
 		}
@@ -298,4 +328,36 @@ func FuzzDecodeBatch(f *testing.F) {
 			}
 		}
 	})
+}
+
+// fuzzBound is what a message of n bytes may have allocated: some hundred bytes for
+// each of its messages of 2 bytes, 8 for each column's byte, twice while columns grow,
+// and the registers of its sketches, 16 of each of 128 epochs at most, of 4 bytes at
+// least.
+func fuzzBound(n int) uint64 { return 256*uint64(n) + 2*hll.Registers*min(uint64(n)/4, 16*128) + 1<<20 }
+
+// allocated returns how many bytes a function allocated, and whoever ran beside it.
+func allocated(do func()) uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(sample)
+	before := sample[0].Value.Uint64()
+	do()
+	metrics.Read(sample)
+	return sample[0].Value.Uint64() - before
+}
+
+// The worst of small messages costs what the bounds say, at most.
+func TestDecodeAllocates(t *testing.T) {
+	empty := func(n int) (many []byte) {
+		for range n {
+			many = append(many, 4<<3|2, 0) // an empty message in field 4: an epoch
+		}
+		return many
+	}
+	for n, bound := range map[int]uint64{1 << 24: 1 << 20, 1 << 20: 512 << 20} {
+		data := empty(n)
+		if took := allocated(func() { DecodeBatch(data) }); took > bound {
+			t.Errorf("%d epochs: %d bytes, want %d at most", n, took, bound)
+		}
+	}
 }

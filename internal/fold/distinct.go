@@ -8,16 +8,20 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
-// distinct counts the distinct flows of an epoch, and their addresses and ports.
+// distinct counts the distinct flows of an epoch, their addresses and ports, and the
+// peers of addresses.
 type distinct struct {
 	key                                 siphash.Key
 	flows, sources, destinations, ports *hll.Sketch
+	pairs                               *pairs.Sample
 }
 
-func newDistinct(key siphash.Key) distinct {
-	return distinct{key, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}}
+// newDistinct returns an empty one.
+func newDistinct(key siphash.Key, seed pairs.Seed) distinct {
+	return distinct{key, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}, &hll.Sketch{}, pairs.NewSample(seed)}
 }
 
 // insert takes a flow; taking it again changes nothing. The hashes are those of
@@ -30,9 +34,13 @@ func (d *distinct) insert(k *flow.Key) {
 	}
 	port := uint32(bits.ReverseBytes16(k.DestinationPort)) | uint32(k.Protocol)<<16
 	words[4] = uint64(bits.ReverseBytes16(k.SourcePort)) | uint64(port)<<16
-	d.flows.Insert(d.key.Sum40(&words))
-	d.sources.Insert(d.key.Sum16(words[0], words[1]))
-	d.destinations.Insert(d.key.Sum16(words[2], words[3]))
+	all, source, destination := d.key.Sum40And16s(&words)
+	d.flows.Insert(all)
+	d.sources.Insert(source)
+	d.destinations.Insert(destination)
+	if hash, ok := d.pairs.Samples(source, destination); ok {
+		d.pairs.Add(hash, k)
+	}
 	d.ports.Insert(d.key.Sum4(port))
 }
 
@@ -40,6 +48,7 @@ func (d *distinct) reset() {
 	for _, s := range []*hll.Sketch{d.flows, d.sources, d.destinations, d.ports} {
 		s.Reset()
 	}
+	d.pairs.Reset()
 }
 
 // sketches returns the sketches themselves, not copies.

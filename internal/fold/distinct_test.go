@@ -8,13 +8,14 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // What hosts hash must be the same everywhere: the oracle hashes bytes.
 func TestDistinctHashesTheCanonicalKey(t *testing.T) {
 	r := rand.New(rand.NewPCG(4, 4))
 	key := siphash.NewKey([16]byte{1, 2, 3})
-	d := newDistinct(key)
+	d := newDistinct(key, pairs.NewSeed())
 	var want [4]hll.Sketch
 	for range 2000 {
 		k := testKey(r.Uint64N(1 << 40))

@@ -36,7 +36,7 @@ type Ladders struct {
 type folded struct {
 	addresses [2]prefix // by dimension
 	epoch.Count
-	class epoch.Class
+	ladders [2]uint8 // by dimension
 }
 
 const (
@@ -66,7 +66,7 @@ func newLadders(entries int, work *workspace) *Ladders {
 // the entries of a level.
 const (
 	ladderBytes    = foldBatch*int(unsafe.Sizeof(folded{})) + 2*2*4*int(unsafe.Sizeof(prefixCount{}))
-	workspaceBytes = foldBatch*2*int(unsafe.Sizeof(numbered{})) + (foldBatch+1)*(4*int(unsafe.Sizeof(prefixCount{}))+8)
+	workspaceBytes = foldBatch*2*int(unsafe.Sizeof(numbered{})+8) + (foldBatch+1)*(4*int(unsafe.Sizeof(prefixCount{}))+8+4) + 2*int(unsafe.Sizeof(prefixCount{}))
 )
 
 // Add folds a flow.
@@ -77,7 +77,10 @@ func (l *Ladders) Add(class epoch.Class, key *flow.Key, c epoch.Count) {
 	l.waiting = l.waiting[:len(l.waiting)+1] // there is room: see below
 	f := &l.waiting[len(l.waiting)-1]
 	f.addresses[flow.Source], f.addresses[flow.Destination] = prefixOf(&key.Source), prefixOf(&key.Destination)
-	f.Count, f.class = c, class
+	f.Packets, f.Bytes = c.Packets, c.Bytes
+	for _, d := range flow.Dimensions {
+		f.ladders[d] = uint8(ladderIndex(class, d, f.addresses[d].isIPv4()))
+	}
 	if len(l.waiting) == cap(l.waiting) {
 		l.foldWaiting()
 	}
@@ -157,7 +160,7 @@ func (l *Ladders) foldWaiting() {
 		// Most often all of them belong to one ladder, and one look is enough.
 		var done [laddersCount]bool
 		for i := range l.waiting {
-			if ladder := l.waiting[i].ladder(dimension); !done[ladder] {
+			if ladder := l.waiting[i].ladders[dimension]; !done[ladder] {
 				done[ladder] = true
 				if l.foldInto(ladder, dimension) == len(l.waiting) {
 					break
@@ -170,11 +173,41 @@ func (l *Ladders) foldWaiting() {
 
 // foldInto folds those of the batch that belong to a ladder, and returns how many
 // these were.
-func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) int {
+func (l *Ladders) foldInto(ladder uint8, dimension flow.Dimension) int {
+	to := l.at(int(ladder))
+	if to.ipv4() {
+		l.sumIPv4(ladder, dimension)
+		to.take(l.work, l.work.batch)
+		return len(l.work.words.words)
+	}
+	l.sumAny(ladder, dimension)
+	to.take(l.work, l.work.batch)
+	return len(l.work.sorter.items)
+}
+
+// sumIPv4 makes the workspace's batch of those that belong to an IPv4 ladder.
+func (l *Ladders) sumIPv4(ladder uint8, dimension flow.Dimension) {
+	s := &l.work.words
+	s.words = s.words[:0]
+	for i := range l.waiting {
+		if f := &l.waiting[i]; f.ladders[dimension] == ladder {
+			s.words = append(s.words, f.addresses[dimension].low<<32|uint64(i))
+		}
+	}
+	s.sort()
+	sums := l.work.batch[:0]
+	for _, w := range s.words {
+		sums = appendSum(sums, prefix{0, 0xffff<<32 | w>>32}, l.waiting[uint32(w)].Count)
+	}
+	l.work.batch = sums
+}
+
+// sumAny does so for any ladder.
+func (l *Ladders) sumAny(ladder uint8, dimension flow.Dimension) {
 	s := &l.work.sorter
 	s.items = s.items[:0]
 	for i := range l.waiting {
-		if f := &l.waiting[i]; f.ladder(dimension) == ladder {
+		if f := &l.waiting[i]; f.ladders[dimension] == ladder {
 			s.add(f.addresses[dimension], uint32(i))
 		}
 	}
@@ -184,8 +217,6 @@ func (l *Ladders) foldInto(ladder int, dimension flow.Dimension) int {
 		sums = appendSum(sums, s.items[i].prefix, l.waiting[s.items[i].number].Count)
 	}
 	l.work.batch = sums
-	l.at(ladder).take(l.work, sums)
-	return len(s.items)
 }
 
 // foldPrefixes folds what came from other ladders.
@@ -197,10 +228,8 @@ func (l *Ladders) foldPrefixes() {
 	}
 }
 
-// ladder is the place of the ladder that the flow goes to.
-func (f *folded) ladder(d flow.Dimension) int {
-	return ladderIndex(f.class, d, f.addresses[d].isIPv4())
-}
+// ipv4 says which family's the ladder is.
+func (l *ladder) ipv4() bool { return l.root.Addr().Is4() }
 
 func newLadder(ipv4 bool, entries int) *ladder {
 	steps, offset, root := ipv6Steps, 0, netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -260,7 +289,7 @@ func (l *ladder) appendTo(to []epoch.Prefix) []epoch.Prefix {
 
 func (l *ladder) reset() {
 	for i := range l.levels {
-		l.levels[i].entries = l.levels[i].entries[:0]
+		l.levels[i].entries, l.levels[i].floor = l.levels[i].entries[:0], 0
 		l.levels[i].incoming = l.levels[i].incoming[:0]
 	}
 	l.rest = epoch.Count{}

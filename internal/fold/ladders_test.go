@@ -16,10 +16,11 @@ import (
 type slowLadder struct {
 	room   int
 	levels []map[netip.Prefix]epoch.Count // the last one, the whole family, has room
+	stayed map[netip.Prefix]bool          // what is left of the last shrink
 }
 
 func newSlowLadder(room int) *slowLadder {
-	s := &slowLadder{room: room}
+	s := &slowLadder{room: room, stayed: map[netip.Prefix]bool{}}
 	for range 5 {
 		s.levels = append(s.levels, map[netip.Prefix]epoch.Count{})
 	}
@@ -54,15 +55,26 @@ func (s *slowLadder) addAt(level int, a netip.Addr, c epoch.Count) {
 	s.levels[level][p] = sum
 }
 
-// shrink moves the smallest of each level to the next; of equals the later addresses.
+// shrink moves the smallest of each level to the next; of equals those that came
+// since the last shrink, and then the later addresses.
 func (s *slowLadder) shrink() {
 	for i, level := range s.levels[:4] {
+		isNew := func(p netip.Prefix) int {
+			if s.stayed[p] {
+				return 0
+			}
+			return 1
+		}
 		all := slices.SortedFunc(maps.Keys(level), func(a, b netip.Prefix) int {
-			return cmp.Or(cmp.Compare(level[b].Bytes, level[a].Bytes), a.Addr().Compare(b.Addr()))
+			return cmp.Or(cmp.Compare(level[b].Bytes, level[a].Bytes), isNew(a)-isNew(b), a.Addr().Compare(b.Addr()))
 		})
 		for _, p := range all[min(s.room, len(all)):] {
 			s.addAt(i+1, p.Addr(), level[p])
 			delete(level, p)
+			delete(s.stayed, p)
+		}
+		for p := range level {
+			s.stayed[p] = true
 		}
 	}
 }
@@ -219,10 +231,10 @@ func TestCutIsThatOfSorting(t *testing.T) {
 			values[i] = r.Uint64N(1 << r.IntN(64))
 		}
 		n := 1 + r.IntN(len(values)-1)
-		c := cutAt(slices.Clone(values), n)
+		c := CutAt(slices.Clone(values), n)
 		var got []uint64
 		for _, v := range values {
-			if c.keeps(v) {
+			if c.Keeps(v) {
 				got = append(got, v)
 			}
 		}
@@ -230,6 +242,23 @@ func TestCutIsThatOfSorting(t *testing.T) {
 		slices.Sort(values)
 		if want := values[len(values)-n:]; !slices.Equal(got, want) {
 			t.Fatalf("the %d largest: got %v, want %v", n, got, want)
+		}
+	}
+}
+
+func TestWordsSortByUpperHalf(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	var s wordSorter
+	for range 300 {
+		n, mask := r.IntN(4*fewWords), r.Uint64()&r.Uint64()<<r.IntN(32)
+		s.words = s.words[:0]
+		for i := range n {
+			s.words = append(s.words, r.Uint64()&mask>>32<<32|uint64(i))
+		}
+		want := slices.Clone(s.words) // equal addresses in order, as their numbers ascend
+		slices.Sort(want)
+		if s.sort(); !slices.Equal(s.words, want) {
+			t.Fatalf("%d words, bits %x: not in order", n, mask>>32)
 		}
 	}
 }

@@ -1,15 +1,15 @@
 package fold
 
-// cut is where the n largest of a set of values end.
-type cut struct {
-	threshold uint64 // the n-th largest value
-	ties      int    // how many values equal to it are among the n largest
+// Cut is where the n largest of a set of values end.
+type Cut struct {
+	Threshold uint64 // the n-th largest value
+	Ties      int    // how many values equal to it are among the n largest
 }
 
-// cutAt finds the cut behind the n largest of more than n values, n > 0, digit by
+// CutAt finds the cut behind the n largest of at least n values, n > 0, digit by
 // digit from the top: at most eight passes, whatever the values. It reorders and
 // overwrites values.
-func cutAt(values []uint64, n int) cut {
+func CutAt(values []uint64, n int) Cut {
 	var all, threshold uint64
 	for _, v := range values {
 		all |= v
@@ -30,7 +30,7 @@ func cutAt(values []uint64, n int) cut {
 		threshold |= uint64(digit) << shift
 		values = withDigit(values, digit, shift)
 	}
-	return cut{threshold, n}
+	return Cut{threshold, n}
 }
 
 // withDigit moves the values that have the digit to the front and returns them.
@@ -45,12 +45,12 @@ func withDigit(values []uint64, digit uint8, shift int) []uint64 {
 	return values[:n]
 }
 
-// keeps tells whether the next value in order is among the n largest. It must be
+// Keeps tells whether the next value in order is among the n largest. It must be
 // asked once for each value, in the same order.
-func (c *cut) keeps(v uint64) bool {
-	if v == c.threshold && c.ties > 0 {
-		c.ties--
+func (c *Cut) Keeps(v uint64) bool {
+	if v == c.Threshold && c.Ties > 0 {
+		c.Ties--
 		return true
 	}
-	return v > c.threshold
+	return v > c.Threshold
 }

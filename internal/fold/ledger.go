@@ -12,6 +12,7 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/siphash"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/cms"
 	"github.com/traffic-monitor-agent/tma/internal/sketch/hll"
+	"github.com/traffic-monitor-agent/tma/internal/sketch/pairs"
 )
 
 // LedgerConfig sizes a Ledger.
@@ -52,6 +53,7 @@ type Ledger struct {
 type book struct {
 	ladders    *Ladders
 	folded     epoch.FoldedFlows
+	foldedTags tagFilter     // which flows these may be
 	duplicates []epoch.Count // by point
 	all        epoch.Count   // that was folded
 	doubtful   epoch.Count   // of that
@@ -69,21 +71,24 @@ func NewLedger(c LedgerConfig) *Ledger {
 	}
 	l.flows = newArray[epoch.Flow](len(l.table.entries))[:0]
 	work, seed := &workspace{}, flow.NewHashSeed()
+	pairSeed := pairs.SeedOf(c.Key)
 	for h := range l.books {
 		l.books[h] = book{
 			ladders:    newLadders(max(1, c.LadderEntries), work),
 			folded:     epoch.FoldedFlows{Sketch: cms.New(c.SketchWidth), Seed: seed},
+			foldedTags: newTagFilter(len(l.table.lines)),
 			duplicates: make([]epoch.Count, c.Points),
-			distinct:   newDistinct(c.Key),
+			distinct:   newDistinct(c.Key, pairSeed),
 		}
 	}
 	return l
 }
 
 // EntryBytes is the memory that one of LedgerConfig's Entries takes.
-const EntryBytes = entryBytes + forgottenBytes + int(unsafe.Sizeof(epoch.Flow{}))
+const EntryBytes = entryBytes + forgottenBytes + 2*tagFilterBytes/tableWays + int(unsafe.Sizeof(epoch.Flow{}))
 
-// Bytes is the memory of a ledger.
+// Bytes is the memory of a ledger but for its samples of pairs, which belong to the
+// exporter's windows: 1.4 MiB, more than a small budget has room for.
 func (c *LedgerConfig) Bytes() int {
 	half := c.LadderEntries*ladderBytes + c.SketchWidth*cms.CellBytes + 4*hll.Registers + c.Points*int(unsafe.Sizeof(epoch.Count{}))
 	return c.Entries*EntryBytes + 2*half + c.LadderEntries*workspaceBytes
@@ -94,6 +99,9 @@ func (c *LedgerConfig) Bytes() int {
 func (l *Ledger) Free() {
 	freeArray(l.flows)
 	l.flows = nil
+	for h := range l.books {
+		freeArray(l.books[h].foldedTags)
+	}
 	l.table.free()
 	l.forgotten.free()
 }
@@ -123,21 +131,24 @@ func (l *Ledger) Add(h Half, r *Record) {
 	set, tag := l.table.find(r.Hash), tagOf(r.Hash)
 	l.table.mark(set, h)
 	line := &l.table.lines[set]
-	e, way := l.table.lookup(set, tag, r)
+	e, way, similar := l.table.lookup(set, tag, r)
 	if e == nil {
-		l.noteForwarding(set, tag)
+		if similar {
+			l.foundForwarding() // at another point
+		}
 		if way = line.least(); line.weights[way]&weightActive != 0 {
 			l.foldWay(set, way)
 		}
 		e = &l.table.entries[set*tableWays+way]
 		l.forget(set, way)
-		*e = entry{Key: r.Key, point: r.Point, used: true, last: l.epoch}
+		// Field by field: see appendSum.
+		e.Key, e.point, e.role, e.last, e.size = r.Key, r.Point, roleObserver, l.epoch, 0
 		line.tags[way] = tag
 	}
 	if !e.active(h) && !l.forwards() {
 		l.books[h].distinct.insert(&e.Key)
 	}
-	e.counts[h].Add(r.Count)
+	l.table.add(e, h, r.Count)
 	line.weights[way] = e.weight()
 }
 
@@ -155,14 +166,6 @@ func (l *Ledger) insertLate(b *book, e *entry) {
 // forwardingEpochs is for how long a host remembers that points share flows.
 const forwardingEpochs = 1200
 
-// noteForwarding notes that a flow which comes to a set is already there at
-// another point, as its tag says.
-func (l *Ledger) noteForwarding(set int, tag uint32) {
-	if l.table.lines[set].match(tag) != 0 {
-		l.foundForwarding()
-	}
-}
-
 // foundForwarding takes note that points share flows. If this is new, nobody knows
 // where flows were counted that have left the table.
 func (l *Ledger) foundForwarding() {
@@ -170,6 +173,7 @@ func (l *Ledger) foundForwarding() {
 		l.forgotten.unknown = l.oldest + 1
 		l.books[0].unknown, l.books[1].unknown = true, true
 	}
+	l.table.shared = true
 	l.forwarding = l.epoch + forwardingEpochs
 }
 
@@ -186,6 +190,7 @@ type Books struct {
 	Folded     *epoch.FoldedFlows
 	Doubtful   epoch.Count // see epoch.Epoch
 	Hidden     epoch.Count // likewise
+	Pairs      *pairs.Sample
 }
 
 // Close ends the epoch of a half and empties it.
@@ -205,6 +210,7 @@ func (l *Ledger) Close(h Half) Books {
 	books := Books{
 		Flows: l.flows, Ladders: b.ladders.Snapshot(), Duplicates: b.duplicates,
 		Sketches: b.distinct.sketches(), Folded: &b.folded, Hidden: b.hidden,
+		Pairs: b.distinct.pairs,
 	}
 	l.doubt(b, &books)
 	return books
@@ -214,7 +220,10 @@ func (l *Ledger) Close(h Half) Books {
 func (l *Ledger) Reset(h Half) {
 	b := &l.books[h]
 	b.ladders.Reset()
-	b.folded.Sketch.Reset()
+	if b.folded.Sketch.Total() != 0 {
+		b.folded.Sketch.Reset()
+		clear(b.foldedTags)
+	}
 	b.distinct.reset()
 	clear(b.duplicates)
 	b.all, b.doubtful, b.hidden, b.unknown = epoch.Count{}, epoch.Count{}, epoch.Count{}, false
@@ -243,7 +252,7 @@ func (l *Ledger) closeFlow(set, way int, h Half) {
 	}
 	l.insertLate(b, e)
 	f := epoch.Flow{Key: e.Key, Direction: directionOf(c.point), Count: c.Count}
-	if b.folded.Sketch.Total() != 0 {
+	if b.foldedTags.has(set, l.table.lines[set].tags[way]) {
 		f.Error = b.folded.Estimate(&f.Key)
 	}
 	if l.forwards() {
@@ -266,6 +275,7 @@ func (l *Ledger) foldWay(set, way int) {
 			b := &l.books[h]
 			l.insertLate(b, &victim)
 			b.folds++
+			b.foldedTags.add(set, tag)
 			b.folded.Sketch.Add(victim.Key.Hash(b.folded.Seed), c.Bytes)
 			b.ladders.Add(l.classifier.Class(&victim.Key), &victim.Key, c.Count)
 			b.all.Add(c.Count)

@@ -82,13 +82,13 @@ func (l *Ledger) settle(set, way int, h Half) settled {
 		return s
 	}
 	e := &entries[way]
-	s := settled{Count: e.counts[h], point: e.point}
+	s := settled{point: e.point}
 	switch {
 	case !l.remembers(set):
-		e.primary, e.doubt = true, 0
-		e.counts[h], e.last, e.size = epoch.Count{}, l.numbers[h], anySize
-	case e.primary && e.doubt == 0:
-		e.settle(h, l.numbers[h])
+		s.Count = l.table.take(e, h)
+		e.role, e.last, e.size = rolePrimary, l.numbers[h], anySize
+	case e.role == rolePrimary:
+		s.Count = l.table.settle(e, h, l.numbers[h])
 	default:
 		s = l.settleAmong(set, way, entries[way:way+1], h)
 	}
@@ -101,31 +101,35 @@ func (l *Ledger) settleAmong(set, way int, entries []entry, h Half) (s settled) 
 	number := l.numbers[h]
 	primary, point := l.primaryOf(set, way, entries, h)
 	if primary != nil {
-		s = settled{Count: primary.counts[h], point: point, doubt: primary.doubtIn(number)}
+		s = settled{Count: l.table.count(primary, h), point: point, doubt: primary.doubtIn(number)}
 	}
 	if s.doubt > 0 {
 		s.doubtful = min(s.Bytes, l.forgotten.lost(set, point, number))
 	}
 	l.bookDuplicates(set, way, entries, primary, h)
 	if s.Count != (epoch.Count{}) {
-		primary.settle(h, number)
+		l.table.settle(primary, h, number)
 	}
 	return s
 }
 
-// settle empties an entry's half, which is of the epoch of the number.
-func (e *entry) settle(h Half, number uint32) {
-	e.doubt = e.doubtIn(number)
-	e.last, e.size = number, max(1, size16(0).plus(e.counts[h].Bytes).short())
-	e.counts[h] = epoch.Count{}
+// settle empties an entry's half, which is of the epoch of the number, and returns
+// what was counted there.
+func (t *table) settle(e *entry, h Half, number uint32) epoch.Count {
+	c := t.take(e, h)
+	if e.isPrimary() {
+		e.role = rolePrimary + role(e.doubtIn(number))
+	}
+	e.last, e.size = number, max(1, size16(0).plus(c.Bytes).short())
+	return c
 }
 
 // doubtIn returns what is left of an entry's doubt in an epoch.
 func (e *entry) doubtIn(number uint32) uint8 {
 	if passed := int32(number - e.last); passed > 0 {
-		return uint8(max(0, int32(e.doubt)-passed))
+		return uint8(max(0, int32(e.doubt())-passed))
 	}
-	return e.doubt
+	return e.doubt()
 }
 
 // primaryOf returns where a flow is counted in a half, electing a point if there is
@@ -144,7 +148,7 @@ func (l *Ledger) primaryOf(set, way int, entries []entry, h Half) (primary *entr
 	}
 	primary = l.elect(entries, e, h)
 	if known == nil && l.forgotten.lost(set, primary.point, number) > 0 {
-		primary.doubt, primary.last = doubtEpochs, number
+		primary.role, primary.last = rolePrimary+doubtEpochs, number
 	}
 	return primary, primary.point
 }
@@ -153,7 +157,7 @@ func (l *Ledger) primaryOf(set, way int, entries []entry, h Half) (primary *entr
 // elected.
 func primaryAmong(entries []entry, e *entry) *entry {
 	for i := range entries {
-		if entries[i].primary && e.sameFlow(&entries[i]) {
+		if entries[i].isPrimary() && e.sameFlow(&entries[i]) {
 			return &entries[i]
 		}
 	}
@@ -169,12 +173,12 @@ func (l *Ledger) elect(entries []entry, e *entry, h Half) *entry {
 		if !e.sameFlow(o) {
 			continue
 		}
-		o.primary, o.doubt = false, 0
+		o.role = roleObserver
 		if o.active(h) && (best == nil || l.better(o.point, best.point)) {
 			best = o
 		}
 	}
-	best.primary = true
+	best.role = rolePrimary
 	return best
 }
 
@@ -193,7 +197,7 @@ func (l *Ledger) better(a, b uint16) bool {
 func (l *Ledger) restore(entries []entry, e *entry, known *forgottenFlow, number uint32) *entry {
 	for i := range entries {
 		if o := &entries[i]; o.point == known.point && e.sameFlow(o) {
-			o.primary, o.doubt, o.last = true, known.doubt, known.last(number)
+			o.role, o.last = rolePrimary+role(known.doubt), known.last(number)
 			o.size = max(1, o.size) // it was settled, and other points are new to it
 			return o
 		}
@@ -212,25 +216,27 @@ func (l *Ledger) bookDuplicates(set, way int, entries []entry, primary *entry, h
 		if o == primary || !o.active(h) || !e.sameFlow(o) {
 			continue
 		}
-		b.duplicates[o.point].Add(o.counts[h])
-		hidden.Add(hiddenAt(o, primary, h, l.numbers[h]))
-		o.settle(h, l.numbers[h])
+		hidden.Add(l.hiddenAt(o, primary, h))
+		b.duplicates[o.point].Add(l.table.settle(o, h, l.numbers[h]))
 	}
 	if hidden != (epoch.Count{}) {
 		b.hidden.Add(hidden)
+		b.foldedTags.add(set, l.table.lines[set].tags[way])
 		b.folded.Sketch.Add(e.Key.Hash(b.folded.Seed), hidden.Bytes)
 	}
 }
 
 // hiddenAt returns what of o's duplicates may have counted nowhere.
-func hiddenAt(o, primary *entry, h Half, number uint32) epoch.Count {
+func (l *Ledger) hiddenAt(o, primary *entry, h Half) epoch.Count {
+	seen := l.table.count(o, h)
 	switch {
-	case primary == nil, primary.doubtIn(number) > 0, o.size == 0 && primary.size != 0:
-		return o.counts[h]
+	case primary == nil, primary.doubtIn(l.numbers[h]) > 0, o.size == 0 && primary.size != 0:
+		return seen
 	}
+	counted := l.table.count(primary, h)
 	return epoch.Count{
-		Packets: o.counts[h].Packets - min(o.counts[h].Packets, primary.counts[h].Packets),
-		Bytes:   o.counts[h].Bytes - min(o.counts[h].Bytes, primary.counts[h].Bytes),
+		Packets: seen.Packets - min(seen.Packets, counted.Packets),
+		Bytes:   seen.Bytes - min(seen.Bytes, counted.Bytes),
 	}
 }
 
@@ -262,14 +268,14 @@ func (l *Ledger) forgetFlow(set, way int) {
 // that are on their way to other points.
 func (l *Ledger) forget(set, way int) {
 	e := &l.table.entries[set*tableWays+way]
-	if !e.used || !e.primary || int32(l.oldest-e.last) > primaryIdle {
+	if !e.isPrimary() || int32(l.oldest-e.last) > primaryIdle {
 		return
 	}
 	if !l.remembers(set) {
 		l.left = l.oldest + 1
 		return
 	}
-	l.forgotten.note(set, l.table.lines[set].tags[way], e.point, e.doubt, e.last, l.oldest, e.size.bytes())
+	l.forgotten.note(set, l.table.lines[set].tags[way], e.point, e.doubt(), e.last, l.oldest, e.size.bytes())
 }
 
 // noteStray notes a flow that was counted at another point before it left the table.

@@ -21,8 +21,11 @@ func prefixOf(address *[16]byte) prefix {
 
 // masked returns the first n bits.
 func (p prefix) masked(n int) prefix {
-	return prefix{p.high & ones(n), p.low & ones(n-64)}
+	return p.and(prefix{ones(n), ones(n - 64)})
 }
+
+// and returns the bits that both have.
+func (p prefix) and(mask prefix) prefix { return prefix{p.high & mask.high, p.low & mask.low} }
 
 // ones is a word whose first n bits are set; n may be out of range.
 func ones(n int) uint64 { return ^(^uint64(0) >> max(n, 0)) }

@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"math"
 	"math/bits"
 	"unsafe"
 
@@ -27,22 +28,55 @@ type Half uint8
 // entry is an observation of a flow: what one point saw of it. It stays after an
 // epoch without traffic, for as long as nobody needs its place, because the point
 // at which a flow is counted must not change while packets are between points.
+//
+// It is one cache line. So its counts, by Half, are of 32 and 40 bits; the table
+// keeps those elsewhere that don't fit.
 type entry struct {
 	flow.Key
-	point   uint16
-	counts  [2]epoch.Count // by Half
-	last    uint32         // number of the last epoch in which it had traffic
-	used    bool
-	primary bool  // the flow is counted here
-	doubt   uint8 // what is counted here in this many epochs from last on may be counted already
-	size    size8 // bytes in the epoch of last; 0 until an epoch was settled
+	point     uint16
+	last      uint32 // number of the last epoch in which it had traffic
+	packets   [2]uint32
+	bytesLow  [2]uint32
+	bytesHigh [2]uint8
+	size      size8 // bytes in the epoch of last; 0 until an epoch was settled
+	role      role
 }
 
-func (e *entry) active(h Half) bool { return e.counts[h] != epoch.Count{} }
+// role is what an entry is to its flow. What is more than rolePrimary is for how many
+// epochs, from the entry's last on, what is counted there may be counted already.
+type role uint8
 
-func (e *entry) is(r *Record) bool { return e.used && e.point == r.Point && e.Key == r.Key }
+const (
+	roleFree     role = iota // none: the place is free
+	roleObserver             // its counts are duplicates, or nothing is settled yet
+	rolePrimary              // the flow is counted here
+)
 
-func (e *entry) sameFlow(o *entry) bool { return o.used && e.Key == o.Key }
+func (e *entry) isPrimary() bool { return e.role >= rolePrimary }
+
+// doubt returns for how many epochs what is counted here is doubtful.
+func (e *entry) doubt() uint8 { return uint8(max(e.role, rolePrimary) - rolePrimary) }
+
+const (
+	// elsewhere stands for a number of packets that the table keeps.
+	elsewhere = math.MaxUint32
+	// maxBytes is as many as an entry holds, 100 Gbit/s for a minute and a half.
+	maxBytes = 1<<40 - 1
+)
+
+// active says whether the entry has traffic in a half; there are no bytes without
+// packets.
+func (e *entry) active(h Half) bool { return e.packets[h] != 0 }
+
+func (e *entry) bytes(h Half) uint64 { return uint64(e.bytesLow[h]) | uint64(e.bytesHigh[h])<<32 }
+
+func (e *entry) set(h Half, packets uint32, bytes uint64) {
+	e.packets[h], e.bytesLow[h], e.bytesHigh[h] = packets, uint32(bytes), uint8(bytes>>32)
+}
+
+func (e *entry) is(r *Record) bool { return e.role != roleFree && e.point == r.Point && e.Key == r.Key }
+
+func (e *entry) sameFlow(o *entry) bool { return o.role != roleFree && e.Key == o.Key }
 
 // line is what is looked at first of a set, one cache line: whose flows are in
 // it, and which of them goes.
@@ -59,10 +93,10 @@ const weightActive = 1 << 31
 // weight is what the entry's line says of it.
 func (e *entry) weight() uint32 {
 	switch {
-	case !e.used:
+	case e.role == roleFree:
 		return 0
 	case e.active(0) || e.active(1):
-		return weightActive | uint32(min(e.counts[0].Bytes+e.counts[1].Bytes, weightActive-1))
+		return weightActive | uint32(min(e.bytes(0)+e.bytes(1), weightActive-1))
 	}
 	return min(e.last, weightActive-1)
 }
@@ -101,6 +135,16 @@ type table struct {
 	// By half, a bit for each set that has traffic: closing an epoch of a quiet
 	// host costs little however large the table is.
 	marks [2][]uint64
+	// shared says whether two entries of a flow have ever been in the table. On
+	// hosts that don't forward there are none, and nothing has to look for them.
+	shared bool
+	large  map[observation]epoch.Count // what doesn't fit its entry
+}
+
+// observation is what an entry has in one half.
+type observation struct {
+	*entry
+	Half
 }
 
 // entryBytes is the memory that an entry takes in the table.
@@ -113,6 +157,45 @@ func newTable(entries int) table {
 		t.marks[h] = make([]uint64, (sets+63)/64)
 	}
 	return t
+}
+
+// add counts at an entry.
+func (t *table) add(e *entry, h Half, c epoch.Count) {
+	packets, bytes := uint64(e.packets[h])+c.Packets, e.bytes(h)+c.Bytes
+	if packets >= elsewhere || bytes > maxBytes {
+		t.addLarge(e, h, c)
+		return
+	}
+	e.set(h, uint32(packets), bytes)
+}
+
+// addLarge is add for what doesn't fit: a flow that was counted by the kernel while
+// no exporter ran, for hours. Its entry looks as large as an entry may be.
+func (t *table) addLarge(e *entry, h Half, c epoch.Count) {
+	if t.large == nil {
+		t.large = map[observation]epoch.Count{}
+	}
+	c.Add(t.take(e, h))
+	t.large[observation{e, h}] = c
+	e.set(h, elsewhere, maxBytes)
+}
+
+// count returns what was counted at an entry in a half.
+func (t *table) count(e *entry, h Half) epoch.Count {
+	if e.packets[h] == elsewhere {
+		return t.large[observation{e, h}]
+	}
+	return epoch.Count{Packets: uint64(e.packets[h]), Bytes: e.bytes(h)}
+}
+
+// take empties an entry in a half and returns what was counted there.
+func (t *table) take(e *entry, h Half) epoch.Count {
+	c := t.count(e, h)
+	if e.packets[h] == elsewhere {
+		delete(t.large, observation{e, h})
+	}
+	e.set(h, 0, 0)
+	return c
 }
 
 func (t *table) free() {
@@ -137,19 +220,25 @@ func tagOf(hash uint64) uint32 { return max(1, uint32(hash)) }
 // mark notes that a set has traffic in a half.
 func (t *table) mark(set int, h Half) { t.marks[h][set>>6] |= 1 << (set & 63) }
 
-// lookup returns the record's entry in a set, nil if there is none.
-func (t *table) lookup(set int, tag uint32, r *Record) (e *entry, way int) {
-	for ways := t.lines[set].match(tag); ways != 0; ways &= ways - 1 {
+// lookup returns the record's entry in a set, nil if there is none; similar says
+// whether an entry has its tag, then: the flow's at another point, most likely.
+func (t *table) lookup(set int, tag uint32, r *Record) (e *entry, way int, similar bool) {
+	ways := t.lines[set].match(tag)
+	similar = ways != 0
+	for ; ways != 0; ways &= ways - 1 {
 		way = bits.TrailingZeros32(ways)
 		if e = &t.entries[set*tableWays+way]; e.is(r) {
-			return e, way
+			return e, way, similar
 		}
 	}
-	return nil, 0
+	return nil, 0, similar
 }
 
 // alone says whether no other entry of a set is of the same flow as a way's.
 func (t *table) alone(set, way int) bool {
+	if !t.shared {
+		return true
+	}
 	line := &t.lines[set]
 	ways := line.match(line.tags[way])
 	return ways&(ways-1) == 0
@@ -192,8 +281,7 @@ func (t *table) touch(records []Record) (loaded uint64) {
 		entries[i] = uint32(set*tableWays + way)
 	}
 	for _, i := range entries[:len(records)] {
-		e := &t.entries[i]
-		loaded += uint64(e.point) + e.counts[1].Bytes // its two cache lines
+		loaded += uint64(t.entries[i].point)
 	}
 	return loaded
 }

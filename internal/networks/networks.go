@@ -14,16 +14,20 @@ import (
 	"github.com/traffic-monitor-agent/tma/internal/yamlconf"
 )
 
-// Unnamed is what an address is called that is in no named network.
-const Unnamed = "unnamed"
+const (
+	// Unnamed is what an address is called that is in no named network.
+	Unnamed = "unnamed"
+	// Unknown is the network of traffic of which it isn't known any more in which it is.
+	Unknown = "unknown"
+)
 
 // Max is the most networks that can have names.
 const Max = 1000
 
 // Network is one entry of the list.
 type Network struct {
-	Prefix yamlconf.Prefix `yaml:"prefix"`
-	Name   Name            `yaml:"name"`
+	Prefix yamlconf.Prefix `yaml:"prefix" help:"A network that has a name; of several the longest counts."`
+	Name   Name            `yaml:"name" help:"Its name; networks may share one."`
 }
 
 // Allowed says what a network looks like as a flag.
@@ -51,7 +55,7 @@ type Name string
 const maxName = 63
 
 // reserved are names with a meaning of their own where names are labels.
-var reserved = []string{"other", Unnamed}
+var reserved = []string{"other", Unknown, Unnamed}
 
 // Allowed says what a name looks like.
 func (n *Name) Allowed() string {
@@ -70,7 +74,7 @@ func (n *Name) UnmarshalText(text []byte) error {
 	}
 	for _, taken := range reserved {
 		if strings.EqualFold(name, taken) {
-			return fmt.Errorf("%q is reserved; allowed: a name other than %s", name, strings.Join(reserved, " and "))
+			return fmt.Errorf("%q is reserved; allowed: a name other than %s", name, strings.Join(reserved, ", "))
 		}
 	}
 	*n = Name(name)
@@ -126,6 +130,9 @@ func (t *Table) Len() int { return len(t.names) }
 
 // Name returns the name of a number.
 func (t *Table) Name(number uint16) string { return t.names[number] }
+
+// Names returns all names by their numbers. It must not be changed.
+func (t *Table) Names() []string { return t.names }
 
 // Number is the inverse of Name.
 func (t *Table) Number(name string) (number uint16, ok bool) {

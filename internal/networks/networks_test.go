@@ -24,7 +24,7 @@ func TestSet(t *testing.T) {
 		"10.0.0.0/8=a b":         `"a b" isn't a name; allowed: a name such as corp or zone-1, of at most 63 letters, digits, dots, hyphens and underscores`,
 		"10.0.0.0/8=a=b":         `"a=b" isn't a name; allowed: a name such as corp or zone-1, of at most 63 letters, digits, dots, hyphens and underscores`,
 		"10.0.0.0/8=10.1.2.3":    `"10.1.2.3" isn't a name; allowed: a name such as corp or zone-1, of at most 63 letters, digits, dots, hyphens and underscores`,
-		"10.0.0.0/8=Other":       `"Other" is reserved; allowed: a name other than other and unnamed`,
+		"10.0.0.0/8=Other":       `"Other" is reserved; allowed: a name other than other, unknown, unnamed`,
 	} {
 		var n Network
 		err := n.Set(text)

@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -37,26 +38,32 @@ func (p Position) query(wait time.Duration) url.Values {
 	return q
 }
 
+// maxWait is the longest that an exporter lets us wait.
+const maxWait = 30 * time.Second
+
+var errTimeout = errors.New("no complete answer in time")
+
 // Poll is one request to an address, that of epochs without a query, through a
 // client that doesn't decompress by itself. The exporter is asked to wait half of
 // the timeout for an epoch. Poll returns how many bytes came over the network, also
-// if there was an error.
-func Poll(ctx context.Context, client *http.Client, address string, timeout time.Duration, at Position) (*epoch.Batch, uint64, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no complete answer within %v", timeout))
+// if there was an error; ReasonOf classifies that.
+func (r *Reader) Poll(ctx context.Context, client *http.Client, address string, timeout time.Duration, at Position) (*epoch.Batch, uint64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("%w: within %v", errTimeout, timeout))
 	defer cancel()
-	batch, n, err := request(ctx, client, address+"?"+at.query(timeout/2).Encode())
+	wait := min(timeout/2, maxWait)
+	batch, n, err := r.request(ctx, client, address+"?"+at.query(wait).Encode())
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return batch, n, err
 }
 
-func request(ctx context.Context, client *http.Client, address string) (*epoch.Batch, uint64, error) {
+func (r *Reader) request(ctx context.Context, client *http.Client, address string) (*epoch.Batch, uint64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, 0, err
 	}
-	request.Header.Set("Accept", "application/x-protobuf")
+	request.Header.Set("Accept", contentType)
 	request.Header.Set("Accept-Encoding", "zstd")
 	began := time.Now()
 	response, err := client.Do(request)
@@ -65,20 +72,29 @@ func request(ctx context.Context, client *http.Client, address string) (*epoch.B
 		return nil, 0, withoutAddress(err)
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, 0, fmt.Errorf("the exporter answered %s", response.Status)
+	if err := checkHeader(response); err != nil {
+		return nil, 0, err
 	}
-	body := &counter{from: response.Body}
-	message, err := readMessage(body, response.Header.Get("Content-Encoding"))
-	if err != nil {
-		return nil, body.n, err
-	}
-	batch, err := epoch.DecodeBatch(message)
+	batch, n, err := r.read(response.Body, response.Header.Get("Content-Encoding"))
 	if err == nil {
 		// A step of the clock between the two counts as if it had been before.
 		batch.Exchange.Requested, batch.Exchange.Answered = answered.Add(-answered.Sub(began)), answered
 	}
-	return batch, body.n, err
+	return batch, n, err
+}
+
+const contentType = "application/x-protobuf"
+
+// checkHeader refuses answers that aren't epochs.
+func checkHeader(response *http.Response) error {
+	if response.StatusCode != http.StatusOK {
+		return &Error{StatusCode, fmt.Errorf("the exporter answered %.64s", response.Status)}
+	}
+	given := response.Header.Get("Content-Type")
+	if parsed, _, err := mime.ParseMediaType(given); err != nil || parsed != contentType {
+		return &Error{ContentType, fmt.Errorf("content type %.64q, %s was asked for", given, contentType)}
+	}
+	return nil
 }
 
 // withoutAddress shortens an error that repeats the whole address.
@@ -92,10 +108,20 @@ func withoutAddress(err error) error {
 
 // Newer returns the batch's epochs after the position and how many were missed
 // before or between them, and moves the position on. Nothing of a run of the
-// exporter that wasn't read before counts as missed.
-func (p *Position) Newer(batch *epoch.Batch) (epochs []*epoch.Epoch, missed uint64) {
+// exporter that wasn't read before counts as missed. If the exporter holds less than
+// it has sent before, that is an error, and the position goes back.
+func (p *Position) Newer(batch *epoch.Batch) (epochs []*epoch.Epoch, missed uint64, err error) {
 	if !p.known || p.boot != batch.BootID {
 		*p = Position{known: true, boot: batch.BootID}
+	}
+	newest := batch.Newest
+	if n := len(batch.Epochs); n > 0 {
+		newest = max(newest, batch.Epochs[n-1].Sequence)
+	}
+	if newest < p.sequence {
+		err = &Error{Sequence, fmt.Errorf("sequences run backwards: epoch %d was read, the newest is %d", p.sequence, newest)}
+		p.sequence = newest
+		return nil, 0, err
 	}
 	for _, e := range batch.Epochs {
 		if e.Sequence <= p.sequence {
@@ -107,5 +133,5 @@ func (p *Position) Newer(batch *epoch.Batch) (epochs []*epoch.Epoch, missed uint
 		p.sequence = e.Sequence
 		epochs = append(epochs, e)
 	}
-	return epochs, missed
+	return epochs, missed, nil
 }

@@ -1,8 +1,7 @@
 package poll
 
 import (
-	"bytes"
-	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -18,17 +17,41 @@ func compress(t *testing.T, b []byte) []byte {
 	return encoder.EncodeAll(b, nil)
 }
 
-func TestReadMessageBounds(t *testing.T) {
-	if _, err := readMessage(&counter{from: zeroReader{}}, ""); !errors.Is(err, ErrTooLarge) {
-		t.Errorf("a body without end: %v", err)
-	}
-	bomb := bytes.NewReader(compress(t, make([]byte, MaxMessage+1)))
-	if message, err := readMessage(&counter{from: bomb}, "zstd"); err == nil || len(message) > MaxMessage+1 {
+func TestDecompressBounds(t *testing.T) {
+	if message, err := decompress(compress(t, make([]byte, maxMessage+1)), "zstd"); ReasonOf(err) != TooLarge {
 		t.Errorf("a bomb gave %d bytes and %v", len(message), err)
 	}
-	whole := compress(t, make([]byte, 1000))
-	if message, err := readMessage(&counter{from: bytes.NewReader(whole)}, "zstd"); err != nil || len(message) != 1000 {
+	if message, err := decompress(compress(t, make([]byte, 1000)), "zstd"); err != nil || len(message) != 1000 {
 		t.Errorf("1,000 bytes gave %d and %v", len(message), err)
+	}
+}
+
+// Many large answers at once are refused beyond the budget; ordinary ones never are,
+// and what was taken comes back.
+func TestBodyBudget(t *testing.T) {
+	r := NewReader()
+	var held []*budgeted
+	var err error
+	for err == nil && len(held) < 1000 {
+		b := &budgeted{reader: r}
+		held = append(held, b)
+		err = b.fill(io.LimitReader(zeroReader{}, maxBody-1))
+	}
+	if n := len(held); ReasonOf(err) != Busy || n < bodyBudget/maxBody/2 || n > bodyBudget/maxBody+1 {
+		t.Errorf("%d answers and %v", n, err)
+	}
+	small := &budgeted{reader: r}
+	if err := small.fill(io.LimitReader(zeroReader{}, freeBody-1)); err != nil || small.Len() != freeBody-1 {
+		t.Errorf("an ordinary answer: %d bytes, %v", small.Len(), err)
+	}
+	for _, b := range held {
+		b.free()
+	}
+	if left := r.left.Load(); left != bodyBudget {
+		t.Errorf("%d bytes of the budget are left", left)
+	}
+	if err := (&budgeted{reader: r}).fill(zeroReader{}); ReasonOf(err) != TooLarge {
+		t.Errorf("a body without end: %v", err)
 	}
 }
 

@@ -19,11 +19,14 @@ func TestFixedLengthsAreSum(t *testing.T) {
 		if got, want := key.Sum4(uint32(words[0])), key.Sum(data[:4]); got != want {
 			t.Fatalf("Sum4 %x, want %x", got, want)
 		}
-		if got, want := key.Sum16(words[0], words[1]), key.Sum(data[:16]); got != want {
-			t.Fatalf("Sum16 %x, want %x", got, want)
-		}
-		if got, want := key.Sum40(&words), key.Sum(data[:]); got != want {
-			t.Fatalf("Sum40 %x, want %x", got, want)
+		all, first, second := key.Sum40And16s(&words)
+		for _, c := range []struct {
+			got  uint64
+			data []byte
+		}{{all, data[:]}, {first, data[:16]}, {second, data[16:32]}} {
+			if want := key.Sum(c.data); c.got != want {
+				t.Fatalf("Sum40And16s %x of %d bytes, want %x", c.got, len(c.data), want)
+			}
 		}
 	}
 }

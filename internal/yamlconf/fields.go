@@ -22,7 +22,9 @@ func fieldsOf(structure reflect.Value) fields {
 			continue
 		}
 		if options == "inline" {
-			maps.Copy(found, fieldsOf(structure.Field(i)))
+			if field.Type.Kind() == reflect.Struct {
+				maps.Copy(found, fieldsOf(structure.Field(i)))
+			}
 			continue
 		}
 		if name == "" {

@@ -85,6 +85,8 @@ func allowed(v reflect.Value) string {
 	switch {
 	case isScalar(v):
 		return scalarName(v)
+	case v.Kind() == reflect.Pointer:
+		return allowed(newElement(v.Type().Elem()))
 	case v.Kind() == reflect.Slice:
 		return "a list, each element " + allowed(newElement(v.Type().Elem()))
 	case v.Kind() == reflect.Map:

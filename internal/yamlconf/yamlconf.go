@@ -44,6 +44,13 @@ func (e *Error) Unwrap() error { return e.Err }
 // defaults of their own, since those can't be filled in beforehand.
 type Defaulter interface{ SetDefaults() }
 
+// Tolerant is implemented by structs that accept keys they have no field for, because
+// a file that was written for another program may have them.
+type Tolerant interface {
+	// Ignore says whether an unknown key is accepted. Its value isn't looked at.
+	Ignore(key, path string) bool
+}
+
 // Load reads a file and decodes it as Decode does.
 func Load(file string, into any) error {
 	data, err := os.ReadFile(file)
@@ -179,6 +186,9 @@ func (d *decoder) structure(key string, node *yaml.Node, to reflect.Value) error
 	return d.pairs(key, node, func(name, path string, child *yaml.Node) error {
 		field, ok := known[name]
 		if !ok {
+			if tolerant, is := to.Addr().Interface().(Tolerant); is && tolerant.Ignore(name, path) {
+				return nil
+			}
 			return d.errorf(path, "unknown key; allowed: %s", known.names())
 		}
 		return d.value(path, child, field)
@@ -212,9 +222,13 @@ func (d *decoder) mapping(key string, node *yaml.Node, to reflect.Value) error {
 
 // pairs calls each for the keys of a map in order, none twice.
 func (d *decoder) pairs(key string, node *yaml.Node, each func(name, path string, child *yaml.Node) error) error {
-	seen := make(map[string]bool, len(node.Content)/2)
-	for i := 0; i+1 < len(node.Content); i += 2 {
-		name := node.Content[i]
+	content, err := d.merged(key, node)
+	if err != nil {
+		return err
+	}
+	seen := make(map[string]bool, len(content)/2)
+	for i := 0; i+1 < len(content); i += 2 {
+		name := content[i]
 		if name.Kind != yaml.ScalarNode {
 			return d.errorf(key, "a key is %s; allowed: a word", kindName(name))
 		}
@@ -223,7 +237,7 @@ func (d *decoder) pairs(key string, node *yaml.Node, each func(name, path string
 			return d.errorf(path, "the key is there twice; allowed: once")
 		}
 		seen[name.Value] = true
-		if err := each(name.Value, path, node.Content[i+1]); err != nil {
+		if err := each(name.Value, path, content[i+1]); err != nil {
 			return err
 		}
 	}
@@ -237,22 +251,26 @@ func (d *decoder) list(key string, node *yaml.Node, to reflect.Value) error {
 	}
 	made := reflect.MakeSlice(to.Type(), 0, len(node.Content))
 	for i, child := range node.Content {
-		path := fmt.Sprintf("%s[%d]", key, i)
+		path := element(key, i)
 		if isNull(child) {
 			return d.errorf(path, "empty; allowed: a value")
 		}
-		element := newElement(to.Type().Elem())
-		if err := d.value(path, child, element); err != nil {
+		value := newElement(to.Type().Elem())
+		if err := d.value(path, child, value); err != nil {
 			return err
 		}
-		made = reflect.Append(made, element)
+		made = reflect.Append(made, value)
 	}
 	to.Set(made)
 	return nil
 }
 
-// opaque leaves a value to yaml.v3: types that have a decoder of their own.
+// opaque leaves a value to yaml.v3: types that have a decoder of their own. Those
+// would pass over unknown keys.
 func (d *decoder) opaque(key string, node *yaml.Node, to reflect.Value) error {
+	if err := d.checkKeys(key, node, to.Type()); err != nil {
+		return err
+	}
 	if err := node.Decode(to.Addr().Interface()); err != nil {
 		return &Error{File: d.file, Key: key, Err: errors.New(strings.TrimPrefix(err.Error(), "yaml: "))}
 	}
@@ -268,9 +286,12 @@ func newElement(t reflect.Type) reflect.Value {
 	return element.Elem()
 }
 
-// decodesItself tells whether a type has one of yaml's two decoding methods. The
-// older one is what Prometheus' own types have.
+// decodesItself tells whether a type has one of yaml's two decoding methods, or free
+// keys beside its own. The older method is what Prometheus' own types have.
 func decodesItself(v reflect.Value) bool {
+	if v.Kind() == reflect.Struct && hasFreeKeys(v.Type()) {
+		return true
+	}
 	switch v.Addr().Interface().(type) {
 	case yaml.Unmarshaler, interface{ UnmarshalYAML(func(any) error) error }:
 		return true
@@ -303,6 +324,9 @@ func join(path, key string) string {
 	}
 	return path + "." + key
 }
+
+// element appends an index to a path.
+func element(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
 
 func isOdd(r rune) bool { return r <= ' ' || r > '~' || strings.ContainsRune(`.[]:"`, r) }
 

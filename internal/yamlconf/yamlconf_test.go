@@ -35,6 +35,23 @@ func (o *own) UnmarshalYAML(unmarshal func(any) error) error {
 	return nil
 }
 
+// strict decodes itself from keys of its own.
+type strict struct {
+	Inner struct {
+		Name string `yaml:"name"`
+	} `yaml:"inner"`
+}
+
+func (s *strict) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain strict
+	return unmarshal((*plain)(s))
+}
+
+// free takes any keys.
+type free struct {
+	Keys map[string]int `yaml:",inline"`
+}
+
 type common struct {
 	Verbose bool `yaml:"verbose"`
 }
@@ -56,7 +73,12 @@ type settings struct {
 	Jobs   []*job            `yaml:"jobs"`
 	Labels map[string]string `yaml:"labels"`
 	Own    own               `yaml:"own"`
+	Strict *strict           `yaml:"strict"`
+	Free   free              `yaml:"free"`
 }
+
+// Ignore makes settings tolerant of one key.
+func (s *settings) Ignore(key, _ string) bool { return key == "theirs" }
 
 func defaults() settings {
 	var s settings
@@ -99,8 +121,12 @@ jobs:
   - &first {name: a}
   - {name: b, interval: 1h30m}
   - *first
+  - {<<: *first, interval: 2m}
 labels: {x: y}
 own: [1, 2, 3]
+strict: {inner: {name: s}}
+free: {a: 1, b: 2}
+theirs: {x: [y]}
 `), &got)
 	if err != nil {
 		t.Fatal(err)
@@ -122,12 +148,15 @@ own: [1, 2, 3]
 	check("an element's default", *got.Jobs[0], job{"a", yamlconf.Duration(time.Minute)})
 	check("an element's own", *got.Jobs[1], job{"b", yamlconf.Duration(90 * time.Minute)})
 	check("an alias", *got.Jobs[2], *got.Jobs[0])
+	check("a merge", *got.Jobs[3], job{"a", yamlconf.Duration(2 * time.Minute)})
+	check("a type with keys that decodes itself", got.Strict.Inner.Name, "s")
+	check("free keys", got.Free.Keys, map[string]int{"a": 1, "b": 2})
 	check("map", got.Labels, map[string]string{"x": "y"})
 	check("a type that decodes itself", got.Own.sum, 6)
 }
 
 func TestDecodeErrors(t *testing.T) {
-	const keys = "fleet, inner, jobs, k, labels, name, own, phi, small, verbose"
+	const keys = "fleet, free, inner, jobs, k, labels, name, own, phi, small, strict, verbose"
 	for _, test := range []struct{ text, want string }{
 		{"nme: x", "nme: unknown key; allowed: " + keys},
 		{"common: {}", "common: unknown key; allowed: " + keys},
@@ -136,7 +165,9 @@ func TestDecodeErrors(t *testing.T) {
 		{"jobs: [{name: a}, {nam: b}]", "jobs[1].nam: unknown key; allowed: interval, name"},
 		{`"a b": 1`, `"a b": unknown key; allowed: ` + keys},
 		{`"a\nb": 1`, `"a\nb": unknown key; allowed: ` + keys},
-		{"<<: {name: x}", "<<: unknown key; allowed: " + keys},
+		{"<<: [a]", "<<: not a map to merge; allowed: an alias of a map, or a list of such"},
+		{"<<: {nam: x}", "nam: unknown key; allowed: " + keys},
+		{"strict: {inner: {nam: x}}", "strict.inner.nam: unknown key; allowed: name"},
 		{"[x]: 1", "a key is a list; allowed: a word"},
 		{"name: a\nname: b", "name: the key is there twice; allowed: once"},
 		{"inner:\n  epoch: 1s\n  epoch: 2s", "inner.epoch: the key is there twice; allowed: once"},

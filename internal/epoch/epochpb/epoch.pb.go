@@ -280,7 +280,9 @@ type Epoch struct {
 	// device that counted the flow was forgotten. At most all of it.
 	Doubtful *Count `protobuf:"bytes,11,opt,name=doubtful,proto3" json:"doubtful,omitempty"`
 	// Of the duplicates: may be counted nowhere. At most all of them.
-	Hidden        *Count `protobuf:"bytes,12,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	Hidden *Count `protobuf:"bytes,12,opt,name=hidden,proto3" json:"hidden,omitempty"`
+	// Who talked to whom, by a sample under the key of the sketches; none if missing.
+	Pairs         *Pairs `protobuf:"bytes,13,opt,name=pairs,proto3" json:"pairs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +397,13 @@ func (x *Epoch) GetDoubtful() *Count {
 func (x *Epoch) GetHidden() *Count {
 	if x != nil {
 		return x.Hidden
+	}
+	return nil
+}
+
+func (x *Epoch) GetPairs() *Pairs {
+	if x != nil {
+		return x.Pairs
 	}
 	return nil
 }
@@ -724,6 +733,166 @@ func (x *Flows) GetDoubtful() []uint64 {
 	return nil
 }
 
+// Pairs are the distinct pairs of a source and a destination whose keyed hash begins
+// with so many zeros, their level. Those of listed flows are sent as one byte each.
+type Pairs struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From which level on pairs are there.
+	Level uint32 `protobuf:"varint,1,opt,name=level,proto3" json:"level,omitempty"`
+	// For each flow, in the order of Flows, one more than the level of its pair; 0 if it
+	// isn't in the sample.
+	FlowLevels []byte `protobuf:"bytes,2,opt,name=flow_levels,json=flowLevels,proto3" json:"flow_levels,omitempty"`
+	// The pairs that have no flow there: IPv4 first, 4 bytes an address, then 16.
+	Ipv4         uint32 `protobuf:"varint,3,opt,name=ipv4,proto3" json:"ipv4,omitempty"`
+	Sources      []byte `protobuf:"bytes,4,opt,name=sources,proto3" json:"sources,omitempty"`
+	Destinations []byte `protobuf:"bytes,5,opt,name=destinations,proto3" json:"destinations,omitempty"`
+	Levels       []byte `protobuf:"bytes,6,opt,name=levels,proto3" json:"levels,omitempty"`
+	// Addresses of which pairs are there from a higher level on only.
+	Crowded       []*Crowded `protobuf:"bytes,7,rep,name=crowded,proto3" json:"crowded,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pairs) Reset() {
+	*x = Pairs{}
+	mi := &file_epoch_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pairs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pairs) ProtoMessage() {}
+
+func (x *Pairs) ProtoReflect() protoreflect.Message {
+	mi := &file_epoch_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pairs.ProtoReflect.Descriptor instead.
+func (*Pairs) Descriptor() ([]byte, []int) {
+	return file_epoch_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Pairs) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
+func (x *Pairs) GetFlowLevels() []byte {
+	if x != nil {
+		return x.FlowLevels
+	}
+	return nil
+}
+
+func (x *Pairs) GetIpv4() uint32 {
+	if x != nil {
+		return x.Ipv4
+	}
+	return 0
+}
+
+func (x *Pairs) GetSources() []byte {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *Pairs) GetDestinations() []byte {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+func (x *Pairs) GetLevels() []byte {
+	if x != nil {
+		return x.Levels
+	}
+	return nil
+}
+
+func (x *Pairs) GetCrowded() []*Crowded {
+	if x != nil {
+		return x.Crowded
+	}
+	return nil
+}
+
+type Crowded struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Dimension Dimension              `protobuf:"varint,1,opt,name=dimension,proto3,enum=tma.epoch.v1.Dimension" json:"dimension,omitempty"`
+	// 4 or 16 bytes.
+	Address       []byte `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Level         uint32 `protobuf:"varint,3,opt,name=level,proto3" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Crowded) Reset() {
+	*x = Crowded{}
+	mi := &file_epoch_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Crowded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Crowded) ProtoMessage() {}
+
+func (x *Crowded) ProtoReflect() protoreflect.Message {
+	mi := &file_epoch_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Crowded.ProtoReflect.Descriptor instead.
+func (*Crowded) Descriptor() ([]byte, []int) {
+	return file_epoch_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Crowded) GetDimension() Dimension {
+	if x != nil {
+		return x.Dimension
+	}
+	return Dimension_DIMENSION_SOURCE
+}
+
+func (x *Crowded) GetAddress() []byte {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *Crowded) GetLevel() uint32 {
+	if x != nil {
+		return x.Level
+	}
+	return 0
+}
+
 // Ladder is traffic that gave up detail, by prefix of one dimension. Each byte
 // is under exactly one prefix.
 type Ladder struct {
@@ -738,7 +907,7 @@ type Ladder struct {
 
 func (x *Ladder) Reset() {
 	*x = Ladder{}
-	mi := &file_epoch_proto_msgTypes[6]
+	mi := &file_epoch_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -750,7 +919,7 @@ func (x *Ladder) String() string {
 func (*Ladder) ProtoMessage() {}
 
 func (x *Ladder) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[6]
+	mi := &file_epoch_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -763,7 +932,7 @@ func (x *Ladder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ladder.ProtoReflect.Descriptor instead.
 func (*Ladder) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{6}
+	return file_epoch_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Ladder) GetDimension() Dimension {
@@ -808,7 +977,7 @@ type Level struct {
 
 func (x *Level) Reset() {
 	*x = Level{}
-	mi := &file_epoch_proto_msgTypes[7]
+	mi := &file_epoch_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -820,7 +989,7 @@ func (x *Level) String() string {
 func (*Level) ProtoMessage() {}
 
 func (x *Level) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[7]
+	mi := &file_epoch_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -833,7 +1002,7 @@ func (x *Level) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Level.ProtoReflect.Descriptor instead.
 func (*Level) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{7}
+	return file_epoch_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Level) GetPrefixLength() uint32 {
@@ -887,7 +1056,7 @@ type Sketch struct {
 
 func (x *Sketch) Reset() {
 	*x = Sketch{}
-	mi := &file_epoch_proto_msgTypes[8]
+	mi := &file_epoch_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -899,7 +1068,7 @@ func (x *Sketch) String() string {
 func (*Sketch) ProtoMessage() {}
 
 func (x *Sketch) ProtoReflect() protoreflect.Message {
-	mi := &file_epoch_proto_msgTypes[8]
+	mi := &file_epoch_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -912,7 +1081,7 @@ func (x *Sketch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Sketch.ProtoReflect.Descriptor instead.
 func (*Sketch) Descriptor() ([]byte, []int) {
-	return file_epoch_proto_rawDescGZIP(), []int{8}
+	return file_epoch_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Sketch) GetOf() string {
@@ -982,7 +1151,7 @@ const file_epoch_proto_rawDesc = "" +
 	"\x0fnewest_sequence\x18\x03 \x01(\x04R\x0enewestSequence\x12+\n" +
 	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\x12,\n" +
 	"\x12received_unix_nano\x18\x05 \x01(\x03R\x10receivedUnixNano\x12$\n" +
-	"\x0esent_unix_nano\x18\x06 \x01(\x03R\fsentUnixNano\"\xdf\x03\n" +
+	"\x0esent_unix_nano\x18\x06 \x01(\x03R\fsentUnixNano\"\x8a\x04\n" +
 	"\x05Epoch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
@@ -996,7 +1165,8 @@ const file_epoch_proto_rawDesc = "" +
 	"\x0elocal_networks\x18\n" +
 	" \x03(\fR\rlocalNetworks\x12/\n" +
 	"\bdoubtful\x18\v \x01(\v2\x13.tma.epoch.v1.CountR\bdoubtful\x12+\n" +
-	"\x06hidden\x18\f \x01(\v2\x13.tma.epoch.v1.CountR\x06hidden\"7\n" +
+	"\x06hidden\x18\f \x01(\v2\x13.tma.epoch.v1.CountR\x06hidden\x12)\n" +
+	"\x05pairs\x18\r \x01(\v2\x13.tma.epoch.v1.PairsR\x05pairs\"7\n" +
 	"\x05Count\x12\x18\n" +
 	"\apackets\x18\x01 \x01(\x04R\apackets\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\"\x92\x02\n" +
@@ -1024,7 +1194,20 @@ const file_epoch_proto_rawDesc = "" +
 	"\x05bytes\x18\t \x03(\x04R\x05bytes\x12\x16\n" +
 	"\x06errors\x18\n" +
 	" \x03(\x04R\x06errors\x12\x1a\n" +
-	"\bdoubtful\x18\v \x03(\x04R\bdoubtful\"\xab\x01\n" +
+	"\bdoubtful\x18\v \x03(\x04R\bdoubtful\"\xd9\x01\n" +
+	"\x05Pairs\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\rR\x05level\x12\x1f\n" +
+	"\vflow_levels\x18\x02 \x01(\fR\n" +
+	"flowLevels\x12\x12\n" +
+	"\x04ipv4\x18\x03 \x01(\rR\x04ipv4\x12\x18\n" +
+	"\asources\x18\x04 \x01(\fR\asources\x12\"\n" +
+	"\fdestinations\x18\x05 \x01(\fR\fdestinations\x12\x16\n" +
+	"\x06levels\x18\x06 \x01(\fR\x06levels\x12/\n" +
+	"\acrowded\x18\a \x03(\v2\x15.tma.epoch.v1.CrowdedR\acrowded\"p\n" +
+	"\aCrowded\x125\n" +
+	"\tdimension\x18\x01 \x01(\x0e2\x17.tma.epoch.v1.DimensionR\tdimension\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\fR\aaddress\x12\x14\n" +
+	"\x05level\x18\x03 \x01(\rR\x05level\"\xab\x01\n" +
 	"\x06Ladder\x125\n" +
 	"\tdimension\x18\x01 \x01(\x0e2\x17.tma.epoch.v1.DimensionR\tdimension\x12)\n" +
 	"\x05class\x18\x02 \x01(\x0e2\x13.tma.epoch.v1.ClassR\x05class\x12\x12\n" +
@@ -1068,43 +1251,48 @@ func file_epoch_proto_rawDescGZIP() []byte {
 }
 
 var file_epoch_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_epoch_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_epoch_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_epoch_proto_goTypes = []any{
-	(Direction)(0), // 0: tma.epoch.v1.Direction
-	(Dimension)(0), // 1: tma.epoch.v1.Dimension
-	(Class)(0),     // 2: tma.epoch.v1.Class
-	(*Batch)(nil),  // 3: tma.epoch.v1.Batch
-	(*Epoch)(nil),  // 4: tma.epoch.v1.Epoch
-	(*Count)(nil),  // 5: tma.epoch.v1.Count
-	(*Device)(nil), // 6: tma.epoch.v1.Device
-	(*Reason)(nil), // 7: tma.epoch.v1.Reason
-	(*Flows)(nil),  // 8: tma.epoch.v1.Flows
-	(*Ladder)(nil), // 9: tma.epoch.v1.Ladder
-	(*Level)(nil),  // 10: tma.epoch.v1.Level
-	(*Sketch)(nil), // 11: tma.epoch.v1.Sketch
+	(Direction)(0),  // 0: tma.epoch.v1.Direction
+	(Dimension)(0),  // 1: tma.epoch.v1.Dimension
+	(Class)(0),      // 2: tma.epoch.v1.Class
+	(*Batch)(nil),   // 3: tma.epoch.v1.Batch
+	(*Epoch)(nil),   // 4: tma.epoch.v1.Epoch
+	(*Count)(nil),   // 5: tma.epoch.v1.Count
+	(*Device)(nil),  // 6: tma.epoch.v1.Device
+	(*Reason)(nil),  // 7: tma.epoch.v1.Reason
+	(*Flows)(nil),   // 8: tma.epoch.v1.Flows
+	(*Pairs)(nil),   // 9: tma.epoch.v1.Pairs
+	(*Crowded)(nil), // 10: tma.epoch.v1.Crowded
+	(*Ladder)(nil),  // 11: tma.epoch.v1.Ladder
+	(*Level)(nil),   // 12: tma.epoch.v1.Level
+	(*Sketch)(nil),  // 13: tma.epoch.v1.Sketch
 }
 var file_epoch_proto_depIdxs = []int32{
 	4,  // 0: tma.epoch.v1.Batch.epochs:type_name -> tma.epoch.v1.Epoch
 	6,  // 1: tma.epoch.v1.Epoch.devices:type_name -> tma.epoch.v1.Device
 	8,  // 2: tma.epoch.v1.Epoch.flows:type_name -> tma.epoch.v1.Flows
-	9,  // 3: tma.epoch.v1.Epoch.ladders:type_name -> tma.epoch.v1.Ladder
-	11, // 4: tma.epoch.v1.Epoch.sketches:type_name -> tma.epoch.v1.Sketch
+	11, // 3: tma.epoch.v1.Epoch.ladders:type_name -> tma.epoch.v1.Ladder
+	13, // 4: tma.epoch.v1.Epoch.sketches:type_name -> tma.epoch.v1.Sketch
 	5,  // 5: tma.epoch.v1.Epoch.doubtful:type_name -> tma.epoch.v1.Count
 	5,  // 6: tma.epoch.v1.Epoch.hidden:type_name -> tma.epoch.v1.Count
-	0,  // 7: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
-	5,  // 8: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
-	5,  // 9: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
-	5,  // 10: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
-	7,  // 11: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
-	5,  // 12: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
-	1,  // 13: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
-	2,  // 14: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
-	10, // 15: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	9,  // 7: tma.epoch.v1.Epoch.pairs:type_name -> tma.epoch.v1.Pairs
+	0,  // 8: tma.epoch.v1.Device.direction:type_name -> tma.epoch.v1.Direction
+	5,  // 9: tma.epoch.v1.Device.total:type_name -> tma.epoch.v1.Count
+	5,  // 10: tma.epoch.v1.Device.duplicate:type_name -> tma.epoch.v1.Count
+	5,  // 11: tma.epoch.v1.Device.remainder:type_name -> tma.epoch.v1.Count
+	7,  // 12: tma.epoch.v1.Device.others:type_name -> tma.epoch.v1.Reason
+	5,  // 13: tma.epoch.v1.Reason.count:type_name -> tma.epoch.v1.Count
+	10, // 14: tma.epoch.v1.Pairs.crowded:type_name -> tma.epoch.v1.Crowded
+	1,  // 15: tma.epoch.v1.Crowded.dimension:type_name -> tma.epoch.v1.Dimension
+	1,  // 16: tma.epoch.v1.Ladder.dimension:type_name -> tma.epoch.v1.Dimension
+	2,  // 17: tma.epoch.v1.Ladder.class:type_name -> tma.epoch.v1.Class
+	12, // 18: tma.epoch.v1.Ladder.levels:type_name -> tma.epoch.v1.Level
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_epoch_proto_init() }
@@ -1118,7 +1306,7 @@ func file_epoch_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_epoch_proto_rawDesc), len(file_epoch_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -39,10 +39,12 @@ type Sketch struct{ registers [Registers]uint8 }
 // the position of the first one bit among the rest is its candidate value.
 func (s *Sketch) Insert(hash uint64) {
 	index := hash >> (64 - Precision)
-	rank := uint8(bits.LeadingZeros64(hash<<Precision|1<<(Precision-1))) + 1
-	if rank > s.registers[index] {
-		s.registers[index] = rank
-	}
+	rank := bits.LeadingZeros64(hash<<Precision|1<<(Precision-1)) + 1
+	// The greater of both without a branch: which it is can't be predicted, and a
+	// branch would end the overlap of several items' hashes.
+	register := int(s.registers[index])
+	more := rank - register
+	s.registers[index] = uint8(register + more&^(more>>63))
 }
 
 // Merge makes s the sketch of the union of both.
