@@ -139,7 +139,7 @@ func (n *namer) matrix(c *content) *matrix {
 		doubtful -= min(doubtful, f.doubtful)
 	}
 	m := &matrix{}
-	if rest := less(c.counted, sumOf(cells)); rest != (epoch.Count{}) {
+	if rest := less(c.counted, sumOfCells(cells)); rest != (epoch.Count{}) {
 		m.rest = n.rest(c, cells)
 		join(m, rest, doubtful, at)
 	}
@@ -188,7 +188,7 @@ func least(a, b epoch.Count) epoch.Count {
 	return epoch.Count{Packets: min(a.Packets, b.Packets), Bytes: min(a.Bytes, b.Bytes)}
 }
 
-func sumOf(cells map[pair]*cell) (sum epoch.Count) {
+func sumOfCells(cells map[pair]*cell) (sum epoch.Count) {
 	for _, c := range cells {
 		sum.Add(c.Count)
 	}

@@ -70,7 +70,7 @@ func example() *Epoch {
 			},
 			Crowded: []pairs.Crowded{{Dimension: flow.Destination, Address: address("10.0.0.3"), Level: 9}, {Dimension: flow.Source, Address: address("fd00::3"), Level: 4}},
 		},
-		Exporters:     Exporters{Known: 7, Up: 5},
+		Exporters: Exporters{Known: 7, Up: 5},
 	}
 }
 
