@@ -168,10 +168,10 @@ func (c *content) compact(within bounds) {
 
 // pack brings combined lists within bounds and packs them: flows beyond them go
 // into other, the smallest prefixes fold. Up to half is for sketches, a quarter of
-// the rest for flows, which are in the prefixes too.
+// what they and the matrix leave for flows, which are in the prefixes too.
 func (c *content) pack(within bounds) {
 	c.packed.distinct = c.distinct.pack(within.bytes / 2)
-	left := within.bytes - c.packed.distinctSize()
+	left := max(within.bytes-c.packed.distinctSize()-c.matrix().size(), 0)
 	flows := c.keepLargest(c.flows, within.flows)
 	for c.packed.flows = packFlows(flows); len(c.packed.flows.encoded) > left/4; c.packed.flows = packFlows(flows) {
 		flows = c.keepLargest(flows, fewer(len(flows), left/4, len(c.packed.flows.encoded)))
