@@ -102,7 +102,7 @@ func storeConfiguration(c config.Configuration) store.Configuration {
 	if c.Federation.Name != "" {
 		s.MergedAfter = time.Duration(c.Federation.Delay)
 	}
-	s.MaxOpenRecords, s.MaxTransitFlows = int(c.Limits.OpenRecords), int(c.Limits.TransitFlows)
+	s.Memory, s.MaxTransitFlows = int64(c.Limits.Memory/2), int(c.Limits.TransitFlows)
 	return s
 }
 

@@ -49,6 +49,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 		encoded = append(encoded, b)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		received := time.Now()
 		batch := epoch.EncodeBatch([16]byte{1}, 1, 8, encoded)
 		if r.URL.Query().Get("after") == "8" {
 			select {
@@ -58,7 +59,7 @@ func exporterOf(t *testing.T, local string, flows ...epoch.Flow) *httptest.Serve
 			batch = epoch.EncodeBatch([16]byte{1}, 1, 8, nil)
 		}
 		w.Header().Set("Content-Type", "application/x-protobuf")
-		w.Write(batch)
+		w.Write(epoch.AppendBatchClock(batch, received, time.Now()))
 	}))
 	t.Cleanup(server.Close)
 	return server

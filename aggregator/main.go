@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -50,6 +51,14 @@ func (o *options) flags() *kingpin.Application {
 	return app
 }
 
+// limitMemory has the garbage collector work harder before the process takes more,
+// unless the environment says when. A sixteenth is for what isn't the collector's.
+func limitMemory(bytes uint64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(int64(bytes - bytes/16))
+	}
+}
+
 // run is the program with its arguments. It returns nil when the context ends.
 func run(ctx context.Context, arguments []string) error {
 	var o options
@@ -68,6 +77,7 @@ func run(ctx context.Context, arguments []string) error {
 		fmt.Printf("%s: the configuration is valid\n", o.file)
 		return nil
 	}
+	limitMemory(uint64(configuration.Limits.Memory))
 	aggregator, err := New(configuration, o.file, promslog.New(&o.log))
 	if err != nil {
 		return err

@@ -66,14 +66,17 @@ func (a *API) question(p *parameters) question {
 }
 
 // snapshot returns what a question is about.
-func (a *API) snapshot(q question) *snapshot {
+func (a *API) snapshot(q question) *snapshot { return a.snapshotInSteps(q, 0) }
+
+// snapshotInSteps returns what a series with so long steps is about.
+func (a *API) snapshotInSteps(q question, step time.Duration) *snapshot {
 	if q.last > 0 {
-		return a.memo.last(q.last, q.filter)
+		return a.memo.last(q.last, step, q.filter)
 	}
 	if oldest := a.now().Add(-a.configuration.Retention); q.from.Before(oldest) {
 		q.from = oldest
 	}
-	return a.memo.between(q.from, q.to, q.filter)
+	return a.memo.between(q.from, q.to, step, q.filter)
 }
 
 // estimate is one of GET /v1/cardinality.
@@ -136,6 +139,10 @@ type exporter struct {
 	RefusedEpochs uint64            `json:"refused_epochs"`
 	ReceivedBytes uint64            `json:"received_bytes"`
 	LastError     string            `json:"last_error"`
+	// How far its clock is ahead of the aggregator's, give or take the error; null if
+	// it doesn't say. Times of its epochs are corrected by that.
+	ClockSkew      *float64 `json:"clock_skew_seconds"`
+	ClockSkewError *float64 `json:"clock_skew_error_seconds"`
 }
 
 // exporterList is the answer of GET /v1/exporters.
@@ -147,7 +154,7 @@ type exporterList struct {
 func (l exporterList) next() string { return l.Next }
 
 func (l exporterList) table() table {
-	t := table{header: []string{"name", "url", "host", "up", "last_epoch", "lag_seconds", "missed_epochs", "refused_epochs", "received_bytes", "last_error"}}
+	t := table{header: []string{"name", "url", "host", "up", "last_epoch", "lag_seconds", "missed_epochs", "refused_epochs", "received_bytes", "last_error", "clock_skew_seconds", "clock_skew_error_seconds"}}
 	for _, e := range l.Exporters {
 		last := ""
 		if e.LastEpoch != nil {
@@ -155,19 +162,26 @@ func (l exporterList) table() table {
 		}
 		t.rows = append(t.rows, []string{
 			e.Name, e.URL, e.Host, strconv.FormatBool(e.Up), last, fraction(e.LagSeconds),
-			number(e.MissedEpochs), number(e.RefusedEpochs), number(e.ReceivedBytes), e.LastError,
+			number(e.MissedEpochs), number(e.RefusedEpochs), number(e.ReceivedBytes), e.LastError, optional(e.ClockSkew), optional(e.ClockSkewError),
 		})
 	}
 	return t
 }
 
+func optional(f *float64) string {
+	if f == nil {
+		return ""
+	}
+	return fraction(*f)
+}
+
 func (a *API) exporters(p *parameters) (answer, error) {
 	page, up := p.page(maxTop), p.choice("up", "", "true", "false")
 	return func() (any, error) {
-		exporters := []exporter{}
+		exporters, skews := []exporter{}, a.store.Skews()
 		for _, s := range a.statuses() {
 			if up == "" || up == strconv.FormatBool(s.Up) {
-				exporters = append(exporters, a.exporterOf(&s))
+				exporters = append(exporters, a.exporterOf(&s, skews))
 			}
 		}
 		slices.SortStableFunc(exporters, func(a, b exporter) int { return cmp.Compare(a.Name, b.Name) })
@@ -179,7 +193,7 @@ func (a *API) exporters(p *parameters) (answer, error) {
 	}, p.finish()
 }
 
-func (a *API) exporterOf(s *scrape.Status) exporter {
+func (a *API) exporterOf(s *scrape.Status, skews map[string]store.Skew) exporter {
 	e := exporter{
 		Name: s.Name, URL: s.URL, Labels: s.Labels, Host: s.Host, Up: s.Up,
 		LagSeconds:   s.Lag(a.now()).Seconds(),
@@ -189,6 +203,10 @@ func (a *API) exporterOf(s *scrape.Status) exporter {
 	if !s.LastEpoch.IsZero() {
 		last := s.LastEpoch.UTC()
 		e.LastEpoch = &last
+	}
+	if skew, known := skews[s.Name]; known {
+		offset, wrong := skew.Offset.Seconds(), skew.Error.Seconds()
+		e.ClockSkew, e.ClockSkewError = &offset, &wrong
 	}
 	return e
 }

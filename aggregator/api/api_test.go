@@ -217,14 +217,17 @@ func TestMethods(t *testing.T) {
 
 func TestExporters(t *testing.T) {
 	f := newFixture()
+	f.store.Exchanged("a:1", epoch.Exchange{ // half a second ahead, give or take 10 ms
+		Requested: f.now.Add(-20 * time.Millisecond), Received: f.now.Add(490 * time.Millisecond), Sent: f.now.Add(490 * time.Millisecond), Answered: f.now,
+	})
 	f.statuses = []scrape.Status{
 		{Target: scrape.Target{Name: "a:1", URL: "http://a:1/v1/epochs", Labels: map[string]string{"job": "x"}}, Host: "a", Up: true,
 			LastEpoch: f.now.Add(-1500 * time.Millisecond), MissedEpochs: 3, ReceivedBytes: 99, Polls: 1},
 		{Target: scrape.Target{Name: "b:1", URL: "http://b:1/v1/epochs"}, LastError: "connection refused"},
 	}
 	want := `{"exporters":[` +
-		`{"name":"a:1","url":"http://a:1/v1/epochs","labels":{"job":"x"},"host":"a","up":true,"last_epoch":"2023-11-14T22:13:19.5Z","lag_seconds":1.5,"missed_epochs":3,"refused_epochs":0,"received_bytes":99,"last_error":""},` +
-		`{"name":"b:1","url":"http://b:1/v1/epochs","labels":null,"host":"","up":false,"last_epoch":null,"lag_seconds":0,"missed_epochs":0,"refused_epochs":0,"received_bytes":0,"last_error":"connection refused"}],"next":""}`
+		`{"name":"a:1","url":"http://a:1/v1/epochs","labels":{"job":"x"},"host":"a","up":true,"last_epoch":"2023-11-14T22:13:19.5Z","lag_seconds":1.5,"missed_epochs":3,"refused_epochs":0,"received_bytes":99,"last_error":"","clock_skew_seconds":0.5,"clock_skew_error_seconds":0.010001},` +
+		`{"name":"b:1","url":"http://b:1/v1/epochs","labels":null,"host":"","up":false,"last_epoch":null,"lag_seconds":0,"missed_epochs":0,"refused_epochs":0,"received_bytes":0,"last_error":"connection refused","clock_skew_seconds":null,"clock_skew_error_seconds":null}],"next":""}`
 	if status, body := f.get(t, "/v1/exporters"); status != 200 || body != want {
 		t.Errorf("%d\n got %s\nwant %s", status, body, want)
 	}
@@ -241,21 +244,21 @@ func TestExporters(t *testing.T) {
 func TestMemo(t *testing.T) {
 	f := newFixture()
 	f.traffic()
-	first := f.memo.last(time.Minute, filter{})
-	if f.memo.last(time.Minute, filter{}) != first {
+	first := f.memo.last(time.Minute, 0, filter{})
+	if f.memo.last(time.Minute, 0, filter{}) != first {
 		t.Error("two snapshots of the same")
 	}
 	f.traffic()
-	if got := f.memo.last(time.Minute, filter{}).trees[flow.Source]().Total().Bytes; got != 20000 {
+	if got := f.memo.last(time.Minute, 0, filter{}).trees[flow.Source]().Total().Bytes; got != 20000 {
 		t.Errorf("%d bytes after a change", got)
 	}
-	second := f.memo.last(time.Minute, filter{})
+	second := f.memo.last(time.Minute, 0, filter{})
 	f.now = f.now.Add(time.Second)
-	if f.memo.last(time.Minute, filter{}) == second {
+	if f.memo.last(time.Minute, 0, filter{}) == second {
 		t.Error("the window didn't slide")
 	}
 	for i := range 100 {
-		f.memo.last(time.Duration(i+1)*time.Second, filter{})
+		f.memo.last(time.Duration(i+1)*time.Second, 0, filter{})
 	}
 	if len(f.memo.snapshots) > maxSnapshots {
 		t.Errorf("%d snapshots are kept", len(f.memo.snapshots))

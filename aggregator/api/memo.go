@@ -13,12 +13,17 @@ import (
 // snapshot is a window until now and what was computed from it, each on first
 // need and once for all who ask. It is safe for concurrent use.
 type snapshot struct {
-	version  uint64
-	second   int64
+	state
 	window   func() *store.Window
 	trees    [len(flow.Dimensions)]func() *hhh.Tree
 	distinct func() map[string]float64
 	networks func() []store.NetworkTraffic
+}
+
+// state is a version of the store, and when.
+type state struct {
+	version uint64
+	time    time.Time
 }
 
 // newSnapshot returns a snapshot of a window that is computed on first need.
@@ -35,8 +40,21 @@ func newSnapshot(window func() *store.Window) *snapshot {
 // maxSnapshots bounds the memory for windows of lengths that clients make up.
 const maxSnapshots = 32
 
-// memo keeps the latest snapshot of each length and filter, so that many streams and
-// requests of the same second cost one computation.
+// A window of at least longWindow may be behind by a staleShare of its length: an hour
+// by 6 seconds. Whoever asks for an hour every second doesn't have it made anew each
+// time for a difference that nobody sees; to is when it really ends.
+const longWindow, staleShare = 10 * time.Minute, 600
+
+// current says that a snapshot of so much time needn't be made anew.
+func (s *snapshot) current(length time.Duration, now state) bool {
+	age := now.time.Sub(s.time)
+	stale := length >= longWindow && age >= 0 && age < length/staleShare
+	return stale || s.version == now.version && s.time.Unix() == now.time.Unix()
+}
+
+// memo keeps the latest snapshot of each length, step and filter, so that many streams
+// and requests of the same second, or of a small share of the length, cost one
+// computation.
 type memo struct {
 	store *store.Store
 	now   func() time.Time
@@ -46,48 +64,47 @@ type memo struct {
 }
 
 type snapshotKey struct {
-	length time.Duration
-	filter string // its key
+	length, step time.Duration
+	filter       string // its key
 }
 
 func newMemo(s *store.Store, now func() time.Time) *memo {
 	return &memo{store: s, now: now, snapshots: make(map[snapshotKey]*snapshot)}
 }
 
-// last returns the snapshot of the last so much time.
-func (m *memo) last(length time.Duration, f filter) *snapshot {
+// last returns the snapshot of the last so much time, for a series if step isn't 0. That
+// of a filter is as old as that of all.
+func (m *memo) last(length, step time.Duration, f filter) *snapshot {
+	now := state{m.store.Version(), m.now()}
+	all := m.keep(snapshotKey{length, step, ""}, now, func() *store.Window { return m.store.LastInSteps(length, step) })
 	if f.key == "" {
-		return m.keep(snapshotKey{length: length}, func() *store.Window { return m.store.Last(length) })
+		return all
 	}
-	return m.keep(snapshotKey{length, f.key}, func() *store.Window {
-		return m.last(length, filter{}).window().Filter(f.Filter)
-	})
+	return m.keep(snapshotKey{length, step, f.key}, all.state, func() *store.Window { return all.window().Filter(f.Filter) })
 }
 
-// keep returns the snapshot of a key, which it makes if there is none of this version
-// of the store and this second.
-func (m *memo) keep(key snapshotKey, window func() *store.Window) *snapshot {
-	version, second := m.store.Version(), m.now().Unix()
+// keep returns the snapshot of a key, which it makes if there is none that is current.
+func (m *memo) keep(key snapshotKey, now state, window func() *store.Window) *snapshot {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	snap := m.snapshots[key]
-	if snap != nil && snap.version == version && snap.second == second {
+	if snap != nil && snap.current(key.length, now) {
 		return snap
 	}
 	if snap == nil {
-		m.makeRoom(version, second)
+		m.makeRoom(now)
 	}
 	snap = newSnapshot(window)
-	snap.version, snap.second = version, second
+	snap.state = now
 	m.snapshots[key] = snap
 	return snap
 }
 
 // makeRoom forgets snapshots of the past, and if there still are too many all but those
 // that others are made of.
-func (m *memo) makeRoom(version uint64, second int64) {
+func (m *memo) makeRoom(now state) {
 	for _, old := range []func(snapshotKey, *snapshot) bool{
-		func(_ snapshotKey, s *snapshot) bool { return s.version != version || s.second != second },
+		func(key snapshotKey, s *snapshot) bool { return !s.current(key.length, now) },
 		func(key snapshotKey, _ *snapshot) bool { return key.filter != "" },
 		func(snapshotKey, *snapshot) bool { return true },
 	} {
@@ -98,6 +115,6 @@ func (m *memo) makeRoom(version uint64, second int64) {
 }
 
 // between returns a snapshot of another time, which isn't kept.
-func (m *memo) between(from, to time.Time, f filter) *snapshot {
-	return newSnapshot(func() *store.Window { return m.store.Between(from, to).Filter(f.Filter) })
+func (m *memo) between(from, to time.Time, step time.Duration, f filter) *snapshot {
+	return newSnapshot(func() *store.Window { return m.store.BetweenInSteps(from, to, step).Filter(f.Filter) })
 }

@@ -74,8 +74,8 @@ func (a *API) series(p *parameters) (answer, error) {
 }
 
 func (a *API) seriesOf(q seriesQuery) series {
-	snap := a.snapshot(q.question)
-	w, step := snap.window(), a.step(q, snap.window())
+	snap, step := a.inSteps(q)
+	w := snap.window()
 	var prefixes []hhh.Prefix
 	for _, h := range snap.trees[q.dimension]().Heavy(q.phi) {
 		if len(prefixes) < q.limit {
@@ -92,6 +92,20 @@ func (a *API) seriesOf(q seriesQuery) series {
 		answer.Series = append(answer.Series, prefixSeries{p.String(), p.Bytes, p.Conditioned})
 	}
 	return answer
+}
+
+// inSteps returns what a series is about, and its steps. Those follow from the window,
+// which may have grown by the time that it is made for them.
+func (a *API) inSteps(q seriesQuery) (*snapshot, time.Duration) {
+	step := a.step(q, a.snapshot(q.question).window())
+	for {
+		snap := a.snapshotInSteps(q.question, step)
+		longer := a.step(q, snap.window())
+		if longer <= step {
+			return snap, step
+		}
+		step = longer
+	}
 }
 
 // setTotals has the total be that of the steps; what the window counts beyond can't be

@@ -111,7 +111,7 @@ func (a *API) message(q heavyQuery) message {
 			m.HeavyHitters = append(m.HeavyHitters, streamedHitter{h.Bytes, h})
 		}
 	}
-	for of, distinct := range a.memo.last(q.last, filter{}).distinct() {
+	for of, distinct := range a.memo.last(q.last, 0, filter{}).distinct() {
 		m.Cardinality[of] = uint64(math.Round(distinct))
 	}
 	return m

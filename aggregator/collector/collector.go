@@ -53,6 +53,8 @@ var (
 	exporterPolls    = desc("tma_exporter_polls_total", "Polls of the exporter.", "exporter")
 	exporterErrors   = desc("tma_exporter_poll_errors_total", "Polls of the exporter that failed, by reason.", "exporter", "reason")
 	exporterDuration = desc("tma_exporter_poll_duration_seconds", "Duration of the last poll, waiting for an epoch included.", "exporter")
+	exporterSkew     = desc("tma_exporter_clock_skew_seconds", "How far the exporter's clock is ahead of the aggregator's; absent if the exporter doesn't say.", "exporter")
+	exporterSkewErr  = desc("tma_exporter_clock_skew_error_seconds", "By how much tma_exporter_clock_skew_seconds may be wrong.", "exporter")
 	exporterSketches = desc("tma_exporter_refused_sketches_total", "Sketches that were made under another key than the fleet's.", "exporter")
 	exporterBelow    = desc("tma_exporter_below", "Exporters below a target that is an aggregator; 0 of an exporter itself.", "exporter")
 	exporterBelowUp  = desc("tma_exporter_below_up", "Of the exporters below a target that is an aggregator, those that answer.", "exporter")
@@ -82,7 +84,8 @@ var (
 
 var descriptions = []*prometheus.Desc{
 	exporterUp, exporterLag, exporterMissed, exporterRefused, exporterReceived, exporterPolls, exporterErrors,
-	exporterDuration, exporterSketches, exporterBelow, exporterBelowUp, fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
+	exporterDuration, exporterSketches, exporterSkew, exporterSkewErr, exporterBelow, exporterBelowUp,
+	fleetPackets, fleetBytes, fleetRemainderPackets, fleetRemainderBytes,
 	networkBytes, networkPackets, networkDestinationBytes, networkDestinationPackets,
 	cardinality, cardinalityError, hhhBytes, hhhError,
 	fleetSourcePeers, fleetDestinationPeers, fleetPeersRatio, fleetEntropy, fleetHeaviest,
@@ -127,7 +130,7 @@ func counter(to chan<- prometheus.Metric, d *prometheus.Desc, value uint64, labe
 }
 
 func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
-	refused, below := c.store.RefusedSketches(), c.store.Below()
+	refused, below, skews := c.store.RefusedSketches(), c.store.Below(), c.store.Skews()
 	for _, s := range c.statuses() {
 		up := 0.0
 		if s.Up {
@@ -146,6 +149,10 @@ func (c *Collector) collectExporters(to chan<- prometheus.Metric) {
 		counter(to, exporterSketches, refused[s.Name], s.Name)
 		gauge(to, exporterBelow, float64(below[s.Name].Known), s.Name)
 		gauge(to, exporterBelowUp, float64(below[s.Name].Up), s.Name)
+		if skew, known := skews[s.Name]; known {
+			gauge(to, exporterSkew, skew.Offset.Seconds(), s.Name)
+			gauge(to, exporterSkewErr, skew.Error.Seconds(), s.Name)
+		}
 	}
 }
 

@@ -40,7 +40,7 @@ type HHH struct {
 
 // Cardinality says over which windows the metrics count distinct things.
 type Cardinality struct {
-	// By default 10s, 1m, 5m and 15m, as far as the retention reaches.
+	// By default 10s, 1m, 5m, 15m and 1h, as far as the retention reaches.
 	Windows []yamlconf.Duration `yaml:"windows" help:"Windows over which the metrics count distinct things; by default as far as the retention reaches."`
 }
 
@@ -53,12 +53,12 @@ type Federation struct {
 	Flows Size              `yaml:"flows" help:"How many flows a second carries; smaller ones are folded into prefixes."`
 }
 
-// Limits bound the memory of the windows.
+// Limits bound the memory.
 type Limits struct {
-	PrefixesPerBucket Size `yaml:"prefixes_per_bucket" help:"Prefixes of a dimension that a span of time keeps; the smallest are folded into shorter ones."`
-	FlowsPerBucket    Size `yaml:"flows_per_bucket" help:"Flows that a span of time keeps; smaller ones count under their prefixes alone."`
-	OpenRecords       Size `yaml:"open_records" help:"Records of all exporters for which it isn't certain yet who counts them."`
-	TransitFlows      Size `yaml:"transit_flows" help:"Flows between hosts that aren't monitored, remembered so that one exporter alone counts each."`
+	Memory            yamlconf.Bytes `yaml:"memory" help:"Memory of the process. Half of it is for what windows are made of, which folds more with age if there isn't enough; the rest is for answers and for garbage."`
+	PrefixesPerBucket Size           `yaml:"prefixes_per_bucket" help:"Prefixes of a dimension that a second or ten seconds keep at most; the smallest are folded into shorter ones."`
+	FlowsPerBucket    Size           `yaml:"flows_per_bucket" help:"Flows that a second or ten seconds keep at most; smaller ones count under their prefixes alone."`
+	TransitFlows      Size           `yaml:"transit_flows" help:"Flows between hosts that aren't monitored, remembered so that one exporter alone counts each."`
 }
 
 // Default returns what holds for keys that the file doesn't have.
@@ -66,8 +66,8 @@ func Default() Configuration {
 	return Configuration{
 		Global:     Global{ScrapeTimeout: seconds(4)},
 		HHH:        HHH{Phi: 0.01, Window: seconds(10), IPv4Step: 8, IPv6Step: 16},
-		Retention:  seconds(900),
-		Limits:     Limits{PrefixesPerBucket: 16384, FlowsPerBucket: 8192, OpenRecords: 4 << 20, TransitFlows: 1 << 18},
+		Retention:  seconds(3600),
+		Limits:     Limits{Memory: 1 << 30, PrefixesPerBucket: 16384, FlowsPerBucket: 8192, TransitFlows: 1 << 18},
 		Federation: Federation{Delay: seconds(3), Flows: 5000},
 	}
 }
@@ -90,7 +90,7 @@ func Load(file string) (Configuration, error) {
 }
 
 // defaultWindows are those of the cardinality metrics.
-var defaultWindows = []yamlconf.Duration{seconds(10), seconds(60), seconds(300), seconds(900)}
+var defaultWindows = []yamlconf.Duration{seconds(10), seconds(60), seconds(300), seconds(900), seconds(3600)}
 
 func (c *Configuration) setWindows() {
 	if c.Cardinality.Windows != nil {
@@ -111,6 +111,9 @@ const (
 	minDelay, maxDelay         = 2 * time.Second, 9 * time.Second
 )
 
+// The least and the greatest of limits.memory.
+const minMemory, maxMemory yamlconf.Bytes = 128 << 20, 1 << 40
+
 // check looks at what concerns several keys, and at bounds.
 func (c *Configuration) check() *yamlconf.Error {
 	if err := between("retention", c.Retention, minRetention, maxRetention); err != nil {
@@ -127,6 +130,9 @@ func (c *Configuration) check() *yamlconf.Error {
 		if err := between(key, window, minWindow, time.Duration(c.Retention)); err != nil {
 			return err
 		}
+	}
+	if c.Limits.Memory < minMemory || c.Limits.Memory > maxMemory {
+		return wrong("limits.memory", "%q is out of range; allowed: %s to %s", c.Limits.Memory, minMemory, maxMemory)
 	}
 	if err := c.checkNetworks(); err != nil {
 		return err

@@ -22,6 +22,7 @@ func TestInvalidFiles(t *testing.T) {
 		"job-name":                `scrape_configs[0].job_name: "" isn't a job's name; allowed: any text`,
 		"job-twice":               `scrape_configs[1].job_name: "tma" is there twice; allowed: a name of its own for each job`,
 		"limit":                   `limits.flows_per_bucket: "0" isn't a number of entries; allowed: a number from 64 to 67108864`,
+		"memory":                  `limits.memory: "1MiB" is out of range; allowed: 128MiB to 1TiB`,
 		"path":                    `scrape_configs[0].epochs_path: "v1/epochs" isn't a path; allowed: a URL's path such as /v1/epochs`,
 		"phi-word":                `hhh.phi: "heavy" isn't a share of the traffic; allowed: a number from 0.0001 to 1`,
 		"phi":                     `hhh.phi: "1.5" isn't a share of the traffic; allowed: a number from 0.0001 to 1`,
@@ -92,7 +93,7 @@ func TestValidFile(t *testing.T) {
 		HHH:           HHH{0.05, seconds(60), 4, 8},
 		Cardinality:   Cardinality{[]yamlconf.Duration{seconds(10), seconds(120)}},
 		Retention:     seconds(300),
-		Limits:        Limits{1000, 500, 100000, 1000},
+		Limits:        Limits{512 << 20, 1000, 500, 1000},
 		Networks: []networks.Network{
 			{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix("10.0.0.0/8")}, Name: "corp"},
 			{Prefix: yamlconf.Prefix{Prefix: netip.MustParsePrefix("10.1.0.0/16")}, Name: "lab"},

@@ -17,6 +17,7 @@ var bounds = map[string]string{
 	"retention":                                 span(minRetention, maxRetention),
 	"hhh.window":                                fmt.Sprintf("%s to the retention", yamlconf.Duration(minWindow)),
 	"cardinality.windows":                       fmt.Sprintf("a list, each element %s to the retention", yamlconf.Duration(minWindow)),
+	"limits.memory":                             fmt.Sprintf("%s to %s", minMemory, maxMemory),
 	"global.scrape_timeout":                     span(minTimeout, maxTimeout),
 	"scrape_configs[].scrape_timeout":           span(minTimeout, maxTimeout),
 	"scrape_configs[].static_configs[].targets": "a list, each element " + allowedAddress + "; with `relabel_configs` anything that they make that of",

@@ -11,6 +11,7 @@ type Builder struct {
 	unknown  uint64
 	doubtful uint64
 	lists    [][]Mass
+	packed   []Packed
 	families [2]collected
 }
 
@@ -36,6 +37,9 @@ func newCollected(f Family, lengths []int) collected {
 // Add adds masses, which must stay as they are until Build. One whose length is
 // between two levels goes to the shorter.
 func (b *Builder) Add(masses []Mass) { b.lists = append(b.lists, masses) }
+
+// AddPacked adds masses that are packed.
+func (b *Builder) AddPacked(masses Packed) { b.packed = append(b.packed, masses) }
 
 // AddUnknown adds bytes of which no prefix is known. They widen every interval
 // and count nowhere.
@@ -83,29 +87,39 @@ func (b *Builder) distribute(work *workspace) (root epoch.Count) {
 	for _, masses := range b.lists {
 		total += len(masses)
 	}
+	for _, masses := range b.packed {
+		total += masses.n
+	}
 	work.reserve(total)
 	begin, end := 0, len(work.records)
+	put := func(m *Mass) {
+		r := record{m.hi, m.lo, m.Bytes, m.Packets}
+		switch {
+		case m.family == IPv4 && m.length == 32:
+			work.records[begin] = r
+			begin++
+		case m.family == IPv6 && m.length == 128:
+			end--
+			work.records[end] = r
+		case m.family == Any:
+			root.Add(m.Count)
+		default:
+			b.families[m.family-IPv4].addInner(r, m.length)
+		}
+	}
 	for _, masses := range b.lists {
 		for i := range masses {
-			m := &masses[i]
-			r := record{m.hi, m.lo, m.Bytes, m.Packets}
-			switch {
-			case m.family == IPv4 && m.length == 32:
-				work.records[begin] = r
-				begin++
-			case m.family == IPv6 && m.length == 128:
-				end--
-				work.records[end] = r
-			case m.family == Any:
-				root.Add(m.Count)
-			default:
-				b.families[m.family-IPv4].addInner(r, m.length)
-			}
+			put(&masses[i])
+		}
+	}
+	for _, masses := range b.packed {
+		for m := range masses.All() {
+			put(&m)
 		}
 	}
 	b.families[0].setLeaves(work.records[:begin])
 	b.families[1].setLeaves(work.records[end:])
-	b.lists = nil
+	b.lists, b.packed = nil, nil
 	return root
 }
 

@@ -20,7 +20,9 @@ import (
 // Sink takes what is scraped. Its methods are called concurrently, but those for
 // one exporter never.
 type Sink interface {
-	// Append takes an epoch, oldest first. It keeps the epoch.
+	// Exchanged takes the times of a successful poll, before its epochs.
+	Exchanged(exporter string, x epoch.Exchange)
+	// Append takes an epoch, oldest first. It corrects the epoch's times.
 	Append(exporter string, e *epoch.Epoch) error
 	// SetUp says whether the last poll of an exporter succeeded. It is called with
 	// false, and nothing comes after that, when an exporter isn't scraped any more.
@@ -179,6 +181,7 @@ func (s *Scraper) follow(ctx context.Context, f *follower) {
 		}
 		failures = 0
 		s.succeeded(f, received, missed, took)
+		s.sink.Exchanged(f.name, batch.Exchange)
 		for _, e := range fresh {
 			s.deliver(f, e)
 		}

@@ -147,6 +147,8 @@ func (s *sink) Append(_ string, e *epoch.Epoch) error {
 	return s.refuse
 }
 
+func (s *sink) Exchanged(string, epoch.Exchange) {}
+
 func (s *sink) SetUp(name string, up bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

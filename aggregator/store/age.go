@@ -41,16 +41,15 @@ func (s *Store) close(b *bucket) {
 		return
 	}
 	s.merge(b)
-	c := merged(s.read(b)) // readers may have the one that was resolved
-	c.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
+	c := merged(s.bounds, s.read(b)...)
 	s.closed.add(c)
-	s.records -= b.records
+	s.waiting -= b.bytes
 	s.keepBorders(b)
 	*b = bucket{start: b.start, width: b.width, content: c, merged: b.merged}
 }
 
-// coarsen merges the buckets of ten seconds, once all of them are old enough and
-// closed.
+// coarsen puts the buckets of ten seconds together, once all of them are old enough
+// and closed.
 func (s *Store) coarsen(now time.Time) {
 	fine := now.Add(-s.configuration.Fine).Unix() / coarse * coarse
 	ripe := func(b *bucket) bool { return b.width < coarse && b.start < fine && !b.open }
@@ -59,36 +58,25 @@ func (s *Store) coarsen(now time.Time) {
 	}
 	var kept []*bucket
 	for rest := s.buckets; len(rest) > 0; {
-		decade := sameDecade(rest)
+		decade := sameSpan(rest, coarse)
 		if slices.ContainsFunc(decade, func(b *bucket) bool { return !ripe(b) }) {
 			kept = append(kept, decade...)
 		} else {
-			kept = append(kept, s.join(decade))
+			kept = append(kept, s.coarse(decade))
 		}
 		rest = rest[len(decade):]
 	}
 	s.buckets = kept
 }
 
-// sameDecade returns the first of some buckets that share a coarse one.
-func sameDecade(buckets []*bucket) []*bucket {
-	for i, b := range buckets {
-		if b.start/coarse != buckets[0].start/coarse {
-			return buckets[:i]
-		}
+// coarse returns the span of some buckets, which is usually there already.
+func (s *Store) coarse(decade []*bucket) *bucket {
+	if span := s.spans.get(0, decade[0].start); span != nil {
+		return span
 	}
-	return buckets
-}
-
-// join makes one coarse bucket.
-func (s *Store) join(buckets []*bucket) *bucket {
-	contents := make([]*content, len(buckets))
-	for i, b := range buckets {
-		contents[i] = b.content
-	}
-	sum := merged(contents...)
-	sum.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
-	return &bucket{start: buckets[0].start / coarse * coarse, width: coarse, content: sum, merged: buckets[0].merged}
+	span := sumOf(s.bounds, coarse, decade)
+	s.spans.insert(0, span)
+	return span
 }
 
 // expire forgets what is older than the retention.
@@ -99,6 +87,8 @@ func (s *Store) expire(now time.Time) {
 		return
 	}
 	s.swept = now.Unix()
+	s.spans.expire(before)
+	s.spans.build(s.bounds, s.buckets, now.Add(-s.configuration.Hold).Unix())
 	for _, x := range s.exporters {
 		x.forget(before)
 	}

@@ -98,35 +98,37 @@ func (r *resolution) neighbours(x *exporter) []neighbour {
 	if known {
 		return found
 	}
-	add := func(h held) {
-		if h.exporter != x || !x.nearBorder(spanOf(h.epoch)) {
-			return
+	add := func(epochs []held) {
+		for i := range epochs {
+			if h := &epochs[i]; h.exporter == x && x.nearBorder(h.span()) {
+				found = append(found, newNeighbour(h))
+			}
 		}
-		n := neighbour{h.epoch, make(map[flow.Key]*epoch.Flow, len(h.epoch.Flows))}
-		for i := range h.epoch.Flows {
-			n.flows[h.epoch.Flows[i].Key] = &h.epoch.Flows[i]
-		}
-		found = append(found, n)
 	}
 	for _, b := range r.store.buckets {
-		for _, h := range b.epochs {
-			add(h)
-		}
+		add(b.epochs)
 	}
-	for _, h := range r.store.borders {
-		add(h)
-	}
+	add(r.store.borders)
 	r.borders[x] = found
 	return found
+}
+
+func newNeighbour(h *held) neighbour {
+	n := neighbour{Epoch: h.unpack()}
+	n.flows = make(map[flow.Key]*epoch.Flow, len(n.Flows))
+	for i := range n.Flows {
+		n.flows[n.Flows[i].Key] = &n.Flows[i]
+	}
+	return n
 }
 
 // keepBorders keeps, of the epochs of a bucket that closes, those that open buckets
 // may still need.
 func (s *Store) keepBorders(b *bucket) {
 	before := b.from().Add(-maxBorderEpoch)
-	s.borders = slices.DeleteFunc(s.borders, func(h held) bool { return h.epoch.End.Before(before) })
+	s.borders = slices.DeleteFunc(s.borders, func(h held) bool { return h.end.Before(before) })
 	for _, h := range b.epochs {
-		if h.exporter.nearBorder(spanOf(h.epoch)) {
+		if h.exporter.nearBorder(h.span()) {
 			s.borders = append(s.borders, h)
 		}
 	}

@@ -23,25 +23,41 @@ type Configuration struct {
 	// Skew is how far ahead of the aggregator's a host's clock may be.
 	Skew time.Duration
 
-	MaxPrefixes     int // in a closed bucket and dimension; at least 2
-	MaxFlows        int // in a closed bucket
-	MaxOpenRecords  int // flows and prefixes in all open buckets
+	// What windows and open buckets take. A content's share follows from it and from
+	// the times above; whatever there is beyond it folds.
+	Memory int64
+
+	MaxPrefixes     int // in a content of a second or ten, and dimension; at least 3
+	MaxFlows        int // in a content of a second or ten
 	MaxTransitFlows int // whose counting host is remembered
 }
 
-// DefaultConfiguration keeps 15 minutes. At worst that is about 1 GiB, all
-// bounds reached in every second; an ordinary fleet needs a tenth.
+// DefaultConfiguration keeps an hour in 512 MiB at most.
 func DefaultConfiguration() Configuration {
 	return Configuration{
 		Levels:          hhh.DefaultLevels(),
-		Retention:       15 * time.Minute,
+		Retention:       time.Hour,
 		Fine:            5 * time.Minute,
 		Hold:            10 * time.Second,
 		TransitExpiry:   5 * time.Second,
 		Skew:            time.Minute,
+		Memory:          512 << 20,
 		MaxPrefixes:     16384,
 		MaxFlows:        8192,
-		MaxOpenRecords:  4 << 20,
 		MaxTransitFlows: 1 << 18,
 	}
+}
+
+// openBytes is how much of the memory epochs of open buckets may take: a quarter.
+func (c *Configuration) openBytes() int { return int(c.Memory / 4) }
+
+// bounds returns what a content of a second or of ten may keep, so that all that
+// there are at once take the other three quarters.
+func (c *Configuration) bounds() bounds {
+	fine, all := int(c.Fine/time.Second)+2*coarse, int(c.Retention/time.Second)
+	shares := fine
+	for _, width := range widths {
+		shares += (all/int(width) + 2) * width.shares()
+	}
+	return bounds{flows: c.MaxFlows, prefixes: c.MaxPrefixes, bytes: int(c.Memory * 3 / 4 / int64(shares))}
 }

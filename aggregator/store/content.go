@@ -3,7 +3,9 @@ package store
 import (
 	"bytes"
 	"cmp"
+	"iter"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
@@ -29,12 +31,27 @@ type content struct {
 
 	doubtful uint64 // bytes of counted: may be there twice
 
+	// What was collected, and, once it is compact, what keeps of it.
 	flows    []counted
 	standIns []epoch.Ladder // of masses: the fleet's classes
 	masses   [len(flow.Dimensions)][]hhh.Mass
 	distinct distinct
-	newest   time.Time // the end of the newest epoch
-	matrix   func() *matrix
+	packed   packed
+	matrix   func() *matrix // of all that was collected
+
+	newest time.Time // the end of the newest epoch
+}
+
+// allFlows yields the flows. Each is valid until the next one.
+func (c *content) allFlows() iter.Seq[*counted] {
+	return func(yield func(*counted) bool) {
+		for i := range c.flows {
+			if !yield(&c.flows[i]) {
+				return
+			}
+		}
+		c.packed.flows.all()(yield)
+	}
 }
 
 // counted is a flow and who counted it.
@@ -95,65 +112,197 @@ func (c *content) addUncertain(ladder *epoch.Ladder) {
 	}
 }
 
-// merged returns the sum of several contents, not yet compact.
-func merged(contents ...*content) *content {
+// bounds is what a content may keep.
+type bounds struct {
+	flows, prefixes int // the latter in a dimension
+	bytes           int // of all lists
+}
+
+// times is the bounds of a content that may keep n times as much.
+func (b bounds) times(n int) bounds { return bounds{b.flows * n, b.prefixes * n, b.bytes * n} }
+
+// merged returns the compact sum of several contents, which stay as they are.
+func merged(within bounds, contents ...*content) *content {
 	sum := &content{distinct: make(distinct)}
+	var flows [][]counted
+	var masses [len(flow.Dimensions)][][]hhh.Mass
 	for _, c := range contents {
-		sum.counted.Add(c.counted)
-		sum.folded.Add(c.folded)
-		sum.other.Add(c.other)
-		sum.remainder.Add(c.remainder)
-		sum.uncertain.Add(c.uncertain)
-		sum.hidden += c.hidden
-		sum.doubtful += c.doubtful
-		sum.flows = append(sum.flows, c.flows...)
-		for d := range sum.masses {
-			sum.masses[d] = append(sum.masses[d], c.masses[d]...)
+		sum.addSums(c)
+		flows = append(flows, combineFlows(slices.Clone(c.flows)), c.packed.flows.list())
+		for d := range masses {
+			masses[d] = append(masses[d], hhh.Combine(slices.Clone(c.masses[d])), c.packed.masses[d].AppendTo(nil))
 		}
 		sum.distinct.union(c.distinct)
-		if c.newest.After(sum.newest) {
-			sum.newest = c.newest
-		}
+		sum.distinct.unpack(c.packed.distinct)
 	}
 	sum.setMatrix(contents)
+	sum.flows = mergeFlows(flows)
+	for d := range masses {
+		sum.masses[d] = hhh.Merge(masses[d]...)
+	}
+	sum.pack(within)
 	return sum
 }
 
-// compact adds up equal flows and equal prefixes and brings both within their
-// bounds: flows beyond it go into other, the smallest prefixes fold.
-func (c *content) compact(maxFlows, maxPrefixes int) {
-	c.flows = combineFlows(c.flows)
-	if len(c.flows) > maxFlows {
-		slices.SortFunc(c.flows, func(a, b counted) int { return cmp.Compare(b.Bytes, a.Bytes) })
-		for i := range c.flows[maxFlows:] {
-			c.other.Add(c.flows[maxFlows+i].Count)
-		}
-		c.flows = slices.Clone(c.flows[:maxFlows])
-	}
+// addSums adds all but the lists.
+func (c *content) addSums(other *content) {
+	c.counted.Add(other.counted)
+	c.folded.Add(other.folded)
+	c.other.Add(other.other)
+	c.remainder.Add(other.remainder)
+	c.uncertain.Add(other.uncertain)
+	c.hidden += other.hidden
+	c.doubtful += other.doubtful
+	c.newest = later(c.newest, other.newest)
+}
+
+// compact adds up equal flows and equal prefixes and brings all within bounds.
+func (c *content) compact(within bounds) {
+	c.setMatrix([]*content{c})
+	c.flows = sortFlows(c.keepLargest(addUpFlows(c.flows), within.flows))
 	for d := range c.masses {
-		c.masses[d] = slices.Clip(hhh.FoldSmallest(hhh.Combine(c.masses[d]), maxPrefixes))
+		c.masses[d] = hhh.Combine(c.masses[d])
+	}
+	c.pack(within)
+}
+
+// pack brings combined lists within bounds and packs them: flows beyond them go
+// into other, the smallest prefixes fold. Up to half is for sketches, a quarter of
+// what they and the matrix leave for flows, which are in the prefixes too.
+func (c *content) pack(within bounds) {
+	c.packed.distinct = c.distinct.pack(within.bytes / 2)
+	left := max(within.bytes-c.packed.distinctSize()-c.matrix().size(), 0)
+	flows := c.keepLargest(c.flows, within.flows)
+	for c.packed.flows = packFlows(flows); len(c.packed.flows.encoded) > left/4; c.packed.flows = packFlows(flows) {
+		flows = c.keepLargest(flows, fewer(len(flows), left/4, len(c.packed.flows.encoded)))
+	}
+	left = (left - len(c.packed.flows.encoded)) / len(c.masses)
+	for d := range c.masses {
+		masses := hhh.FoldSmallest(c.masses[d], within.prefixes)
+		for c.packed.masses[d] = hhh.Pack(masses); c.packed.masses[d].Size() > left && len(masses) > leastPrefixes; c.packed.masses[d] = hhh.Pack(masses) {
+			masses = hhh.FoldSmallest(masses, max(fewer(len(masses), left, c.packed.masses[d].Size()), leastPrefixes))
+		}
+	}
+	c.flows, c.masses, c.distinct, c.standIns = nil, [len(flow.Dimensions)][]hhh.Mass{}, nil, nil
+}
+
+// leastPrefixes is how many prefixes any content may keep.
+const leastPrefixes = 16
+
+// fewer returns how many of n records of a size fit a smaller one.
+func fewer(n, fit, size int) int { return int(float64(n) * float64(fit) / float64(size) * 0.98) }
+
+// keepLargest returns the largest flows in the order they were in; the others only
+// count.
+func (c *content) keepLargest(flows []counted, bound int) []counted {
+	switch {
+	case len(flows) <= bound:
+		return flows
+	case bound <= 0:
+		c.other.Add(countOf(flows))
+		return nil
+	}
+	sizes := make([]uint64, len(flows))
+	for i := range flows {
+		sizes[i] = flows[i].Bytes
+	}
+	slices.Sort(sizes)
+	least := sizes[len(sizes)-bound]
+	equal := bound - (len(sizes) - sort.Search(len(sizes), func(i int) bool { return sizes[i] > least }))
+	kept := make([]counted, 0, bound)
+	for i := range flows {
+		f := &flows[i]
+		keep := f.Bytes > least
+		if f.Bytes == least && equal > 0 {
+			keep = true
+			equal--
+		}
+		if keep {
+			kept = append(kept, *f)
+		} else {
+			c.other.Add(f.Count)
+		}
+	}
+	return kept
+}
+
+func countOf(flows []counted) (sum epoch.Count) {
+	for i := range flows {
+		sum.Add(flows[i].Count)
+	}
+	return sum
+}
+
+// combineFlows sorts flows by key and adds up equal ones, in place.
+func combineFlows(flows []counted) []counted { return sortFlows(addUpFlows(flows)) }
+
+func sortFlows(flows []counted) []counted {
+	slices.SortFunc(flows, func(a, b counted) int { return compareKeys(&a.Key, &b.Key) })
+	return flows
+}
+
+// addUpFlows adds up equal flows, in place. They are in the order of their first.
+func addUpFlows(flows []counted) []counted {
+	at := make(map[flow.Key]int, len(flows))
+	combined := flows[:0]
+	for i := range flows {
+		if j, known := at[flows[i].Key]; known {
+			combined[j].add(&flows[i])
+			continue
+		}
+		at[flows[i].Key] = len(combined)
+		combined = append(combined, flows[i])
+	}
+	return combined
+}
+
+// add adds up two counts of one flow.
+func (f *counted) add(other *counted) {
+	f.Count.Add(other.Count)
+	f.doubtful += other.doubtful
+	f.spared += other.spared
+	f.directions |= other.directions
+	if f.exporter != other.exporter {
+		f.exporter = severalExporters
 	}
 }
 
-// combineFlows adds up equal flows, in place.
-func combineFlows(flows []counted) []counted {
-	slices.SortFunc(flows, func(a, b counted) int { return compareKeys(&a.Key, &b.Key) })
-	combined := flows[:0]
-	for i := range flows {
-		n := len(combined)
-		if n == 0 || combined[n-1].Key != flows[i].Key {
-			combined = append(combined, flows[i])
-			continue
+// mergeFlows adds up combined lists to one.
+func mergeFlows(lists [][]counted) []counted {
+	for len(lists) > 1 {
+		var halves [][]counted
+		for ; len(lists) > 1; lists = lists[2:] {
+			halves = append(halves, mergeTwo(lists[0], lists[1]))
 		}
-		combined[n-1].Add(flows[i].Count)
-		combined[n-1].doubtful += flows[i].doubtful
-		combined[n-1].spared += flows[i].spared
-		combined[n-1].directions |= flows[i].directions
-		if combined[n-1].exporter != flows[i].exporter {
-			combined[n-1].exporter = severalExporters
+		lists = append(halves, lists...)
+	}
+	if len(lists) == 0 {
+		return nil
+	}
+	return lists[0]
+}
+
+func mergeTwo(a, b []counted) []counted {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
+	sum := make([]counted, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		switch c := compareKeys(&a[0].Key, &b[0].Key); {
+		case c < 0:
+			sum, a = append(sum, a[0]), a[1:]
+		case c > 0:
+			sum, b = append(sum, b[0]), b[1:]
+		default:
+			sum = append(sum, a[0])
+			sum[len(sum)-1].add(&b[0])
+			a, b = a[1:], b[1:]
 		}
 	}
-	return combined
+	return append(append(sum, a...), b...)
 }
 
 func compareKeys(a, b *flow.Key) int {

@@ -18,6 +18,7 @@ type exporter struct {
 	last     uint64          // sequence of the last epoch
 	refused  uint64          // sketches of another key
 	below    epoch.Exporters // if it is an aggregator; as the last epoch gave them
+	skew     skew
 }
 
 // run is a span of time of which the store has every epoch, and in which the host had

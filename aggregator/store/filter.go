@@ -87,12 +87,12 @@ func difference(a, b epoch.Count) epoch.Count {
 	return a
 }
 
-// flows are those that the filter selects for sure.
+// flows are those that the filter selects for sure. Each is valid until the next one.
 func (w *Window) flows() iter.Seq[*counted] {
 	return func(yield func(*counted) bool) {
 		for _, c := range w.contents {
-			for i := range c.flows {
-				if (w.selection == nil || w.selection.flow(&c.flows[i]) == inside) && !yield(&c.flows[i]) {
+			for f := range c.allFlows() {
+				if (w.selection == nil || w.selection.flow(f) == inside) && !yield(f) {
 					return
 				}
 			}
@@ -100,20 +100,22 @@ func (w *Window) flows() iter.Seq[*counted] {
 	}
 }
 
-// masses returns those of a content that the filter selects.
-func (w *Window) masses(i int, d flow.Dimension) []hhh.Mass {
+// masses are those of a content that the filter selects.
+func (w *Window) masses(i int, d flow.Dimension) iter.Seq[hhh.Mass] {
 	s, c := w.selection, w.contents[i]
-	switch {
-	case s == nil:
-		return c.masses[d]
-	case s.own[d]:
-		return selectMasses(c.masses[d], &s.ends[d])
-	}
-	var selected []hhh.Mass
-	for i := range c.flows {
-		if f := &c.flows[i]; s.flow(f) == inside {
-			selected = append(selected, hhh.Mass{Prefix: f.prefix(d), Count: f.Count})
+	return func(yield func(hhh.Mass) bool) {
+		if s == nil || s.own[d] {
+			for m := range c.packed.masses[d].All() {
+				if (s == nil || s.ends[d].membership(m.Prefix) == inside) && !yield(m) {
+					return
+				}
+			}
+			return
+		}
+		for f := range c.allFlows() {
+			if s.flow(f) == inside && !yield(hhh.Mass{Prefix: f.prefix(d), Count: f.Count}) {
+				return
+			}
 		}
 	}
-	return selected
 }

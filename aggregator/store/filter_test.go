@@ -369,7 +369,10 @@ func TestFilterOfSharedFlows(t *testing.T) {
 	other.exporter, other.directions = 1, directionsOf(flow.Ingress)
 	own := shared
 	own.Key = key("10.0.0.1", "192.0.2.1", 2)
-	w.add(&content{flows: combineFlows([]counted{shared, other, own}), counted: epoch.Count{Packets: 3, Bytes: 300}})
+	c := &content{flows: []counted{shared, other, own}, counted: epoch.Count{Packets: 3, Bytes: 300}}
+	c.setMatrix(nil)
+	c.compact(bounds{flows: 10, prefixes: 100, bytes: 1 << 20})
+	w.add(time.Time{}, c)
 	egress := flow.Egress
 	for _, f := range []Filter{{Exporters: []string{"a"}}, {Direction: &egress}} {
 		got := w.Filter(f)

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"unsafe"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
@@ -24,6 +25,15 @@ import (
 type matrix struct {
 	cells []cell                         // by pair
 	rest  [len(flow.Dimensions)][]restOf // what has no flow, by network
+}
+
+// size is the bytes of memory that it takes.
+func (m *matrix) size() int {
+	n := len(m.cells) * int(unsafe.Sizeof(cell{}))
+	for d := range m.rest {
+		n += len(m.rest[d]) * int(unsafe.Sizeof(restOf{}))
+	}
+	return n
 }
 
 // pair is a source's and a destination's network by their numbers in a namer.
@@ -115,6 +125,7 @@ func (c *content) setMatrix(contents []*content) {
 	for _, other := range contents {
 		sum.add(other.matrix())
 	}
+	sum.cells = slices.Clone(sum.cells) // it keeps, without what it grew by
 	c.matrix = func() *matrix { return sum }
 }
 
@@ -139,7 +150,7 @@ func (n *namer) matrix(c *content) *matrix {
 		doubtful -= min(doubtful, f.doubtful)
 	}
 	m := &matrix{}
-	if rest := less(c.counted, sumOf(cells)); rest != (epoch.Count{}) {
+	if rest := less(c.counted, sumOfCells(cells)); rest != (epoch.Count{}) {
 		m.rest = n.rest(c, cells)
 		join(m, rest, doubtful, at)
 	}
@@ -188,7 +199,7 @@ func least(a, b epoch.Count) epoch.Count {
 	return epoch.Count{Packets: min(a.Packets, b.Packets), Bytes: min(a.Bytes, b.Bytes)}
 }
 
-func sumOf(cells map[pair]*cell) (sum epoch.Count) {
+func sumOfCells(cells map[pair]*cell) (sum epoch.Count) {
 	for _, c := range cells {
 		sum.Add(c.Count)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
 	"github.com/traffic-monitor-agent/tma/internal/fold"
@@ -83,8 +84,8 @@ func (s *Store) merge(b *bucket) {
 	b.merged = true
 	m := &s.merged
 	if m.sequence > 0 && b.start < m.second {
-		for _, h := range b.epochs {
-			m.miss(h.epoch)
+		for i := range b.epochs {
+			m.miss(b.epochs[i].unpack())
 		}
 		return
 	}
@@ -99,17 +100,14 @@ func (s *Store) merge(b *bucket) {
 
 // mergedEpoch makes the epoch of an open bucket.
 func (s *Store) mergedEpoch(b *bucket) *epoch.Epoch {
-	c := s.read(b)
+	c := s.sumOfHosts(b)
 	e := &epoch.Epoch{
-		Start: b.from(), End: b.to(), LocalNetworks: s.networksOf(b), Ladders: s.mergedLadders(b, c), Exporters: s.below(),
+		Start: b.from(), End: b.to(), LocalNetworks: s.networksOf(b), Ladders: c.ladders.Snapshot(),
+		Hidden: c.hiddenCount, Exporters: s.below(),
 	}
 	folded := e.Folded(flow.Source)
-	e.Doubtful = s.mergedDoubts(b)
-	e.Doubtful = epoch.Count{Packets: min(e.Doubtful.Packets, folded.Packets), Bytes: min(e.Doubtful.Bytes, folded.Bytes)}
-	for _, h := range b.epochs {
-		e.Hidden.Add(h.epoch.Hidden)
-	}
-	e.Flows = s.mergedFlows(b, c, folded.Bytes+e.Hidden.Bytes)
+	e.Doubtful = epoch.Count{Packets: min(c.foldedDoubts.Packets, folded.Packets), Bytes: min(c.foldedDoubts.Bytes, folded.Bytes)}
+	e.Flows = mergedFlows(c.flows, folded.Bytes+e.Hidden.Bytes)
 	counted := folded
 	for i := range e.Flows {
 		counted.Add(e.Flows[i].Count)
@@ -120,7 +118,9 @@ func (s *Store) mergedEpoch(b *bucket) *epoch.Epoch {
 		{Name: "remainder", Total: c.remainder, Remainder: c.remainder},
 		{Name: "uncertain", Total: c.uncertain, Remainder: c.uncertain},
 	}
-	for of, sketch := range c.distinct {
+	sketches := make(distinct) // those of the bucket go on changing
+	sketches.union(b.distinct)
+	for of, sketch := range sketches {
 		e.Sketches = append(e.Sketches, epoch.Sketch{Of: of, KeyFingerprint: s.key.fingerprint, HLL: sketch})
 	}
 	return e
@@ -164,14 +164,50 @@ func (x *exporter) steady(b *bucket) bool {
 	return read.coverage(span{b.from().Add(-reach), b.to().Add(reach)}) == wholly
 }
 
-// mergedLadders are those of the hosts' own classes, and those for which they stand in.
-func (s *Store) mergedLadders(b *bucket, c *content) []epoch.Ladder {
-	ladders := fold.NewLadders(mergedLadders)
-	ladders.AddPrefixes(c.standIns)
-	for _, h := range b.epochs {
-		ladders.AddPrefixes(ofClass(h.epoch, epoch.Own))
+// sumOfHosts is what the hosts count in a bucket, before any of it folds for want of
+// room here.
+type sumOfHosts struct {
+	content
+	ladders      *fold.Ladders // the hosts' own classes, and those for which they stand in
+	foldedDoubts epoch.Count   // of the ladders: may be counted twice, here or above
+	hiddenCount  epoch.Count
+}
+
+// sumOfHosts adds up the epochs of a bucket, one after the other.
+func (s *Store) sumOfHosts(b *bucket) *sumOfHosts {
+	sum := &sumOfHosts{ladders: fold.NewLadders(mergedLadders)}
+	r := s.resolution(b)
+	combined := 0
+	for i := range b.epochs {
+		sum.add(r, b, &b.epochs[i])
+		if len(sum.flows) > 2*combined+maxFresh {
+			sum.flows = combineFlows(sum.flows)
+			combined = len(sum.flows)
+		}
 	}
-	return ladders.Snapshot()
+	sum.flows = combineFlows(sum.flows)
+	return sum
+}
+
+// add adds what its host counts of an epoch. All of it is doubtful if the exporter
+// isn't steady.
+func (c *sumOfHosts) add(r *resolution, b *bucket, h *held) {
+	e, before := h.unpack(), len(c.flows)
+	r.add(&c.content, h.exporter, e)
+	own := epoch.Epoch{Ladders: ofClass(e, epoch.Own)}
+	c.ladders.AddPrefixes(own.Ladders)
+	c.ladders.AddPrefixes(c.standIns)
+	c.hiddenCount.Add(e.Hidden)
+	// The ladders have them.
+	c.standIns, c.masses = nil, [len(flow.Dimensions)][]hhh.Mass{}
+	if h.exporter.steady(b) {
+		c.foldedDoubts.Add(e.Doubtful)
+		return
+	}
+	c.foldedDoubts.Add(own.Folded(flow.Source))
+	for i := before; i < len(c.flows); i++ {
+		c.flows[i].doubtful = c.flows[i].Bytes
+	}
 }
 
 func ofClass(e *epoch.Epoch, class epoch.Class) (found []epoch.Ladder) {
@@ -183,28 +219,8 @@ func ofClass(e *epoch.Epoch, class epoch.Class) (found []epoch.Ladder) {
 	return found
 }
 
-// mergedDoubts is what of the folded traffic may be counted twice, here or above.
-func (s *Store) mergedDoubts(b *bucket) (sum epoch.Count) {
-	for _, h := range b.epochs {
-		if h.exporter.steady(b) {
-			sum.Add(h.epoch.Doubtful)
-			continue
-		}
-		own := epoch.Epoch{Ladders: ofClass(h.epoch, epoch.Own)}
-		sum.Add(own.Folded(flow.Source))
-	}
-	return sum
-}
-
-// mergedFlows adds up the flows that the hosts count. So many bytes are elsewhere.
-func (s *Store) mergedFlows(b *bucket, c *content, elsewhere uint64) []epoch.Flow {
-	flows := slices.Clone(c.flows)
-	for i := range flows {
-		if !s.exporters[flows[i].exporter].steady(b) {
-			flows[i].doubtful = flows[i].Bytes
-		}
-	}
-	flows = combineFlows(flows)
+// mergedFlows are those that hosts count. So many bytes are elsewhere.
+func mergedFlows(flows []counted, elsewhere uint64) []epoch.Flow {
 	to := make([]epoch.Flow, len(flows))
 	for i := range flows {
 		to[i] = epoch.Flow{
@@ -223,9 +239,9 @@ func (s *Store) networksOf(b *bucket) []netip.Prefix {
 		networks, known := had[h.exporter]
 		switch {
 		case known:
-			networks = slices.DeleteFunc(networks, func(p netip.Prefix) bool { return !slices.Contains(h.epoch.LocalNetworks, p) })
+			networks = slices.DeleteFunc(networks, func(p netip.Prefix) bool { return !slices.Contains(h.networks, p) })
 		case h.exporter.steady(b):
-			networks = slices.Clone(h.epoch.LocalNetworks)
+			networks = slices.Clone(h.networks)
 		}
 		had[h.exporter] = networks
 	}

@@ -252,3 +252,33 @@ func TestOtherNames(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// A matrix counts as memory of its content: what else there is makes room for it.
+func TestMemoryOfMatrix(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 3))
+	var named []networks.Network
+	for i := range 64 {
+		prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(i * 4)}), 6)
+		named = append(named, networks.Network{Prefix: yamlconf.Prefix{Prefix: prefix}, Name: networks.Name(fmt.Sprintf("n%d", i))})
+	}
+	c := &content{distinct: make(distinct)}
+	c.setNames(newNamer(networks.NewTable(named)))
+	for range 20000 {
+		f := epoch.Flow{Count: epoch.Count{Packets: 1, Bytes: 1 + r.Uint64N(1500)}}
+		f.Source = netip.AddrFrom4([4]byte{byte(r.Uint32()), byte(r.Uint32()), 1, 1}).As16()
+		f.Destination = netip.AddrFrom4([4]byte{byte(r.Uint32()), byte(r.Uint32()), 1, 1}).As16()
+		c.addFlow(&exporter{}, &f, 0)
+	}
+	within := bounds{flows: 1 << 14, prefixes: 1 << 14, bytes: 250_000}
+	c.compact(within)
+	if matrix, lists := c.matrix().size(), c.packed.size(); matrix < within.bytes/2 || matrix+lists > within.bytes {
+		t.Errorf("the matrix takes %d bytes and the lists %d of %d", matrix, lists, within.bytes)
+	}
+	sum := c.other
+	for f := range c.allFlows() {
+		sum.Add(f.Count)
+	}
+	if sum != c.counted {
+		t.Errorf("flows and others are %v of %v", sum, c.counted)
+	}
+}

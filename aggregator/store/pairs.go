@@ -58,7 +58,7 @@ func (w *Window) withoutPair(d flow.Dimension) []hhh.Mass {
 	}
 	var masses []hhh.Mass
 	for _, c := range w.contents {
-		masses = append(masses, c.masses[d]...)
+		masses = c.packed.masses[d].AppendTo(masses)
 	}
 	masses = hhh.Combine(masses)
 	r := newRemoval(masses)

@@ -2,8 +2,6 @@ package store
 
 import (
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/traffic-monitor-agent/tma/internal/epoch"
 	"github.com/traffic-monitor-agent/tma/internal/flow"
@@ -25,9 +23,9 @@ import (
 // claim one address each has its own of it (container networks), and each counts its
 // own. What was folded follows the same rules by its class (see folded.go).
 //
-// A second is resolved only when it is read or closed. Until then the epochs are
-// kept as they came: a host's addresses and what it covers may become known after
-// another host's epochs have come in.
+// A second is resolved as its epochs come in. Until it closes they are kept as they
+// came, and resolved anew when a host's addresses, or whether it covers the second,
+// become known after another host's epochs have come in.
 
 // resolution decides for the epochs of one second.
 type resolution struct {
@@ -36,7 +34,7 @@ type resolution struct {
 	transit *transit
 	names   *namer
 	second  int64
-	// For flows for which transit has no room: the first by name that saw it.
+	// For flows for which transit has no room: the first that saw it.
 	first   map[flow.Key]uint32
 	borders map[*exporter][]neighbour
 }
@@ -56,8 +54,7 @@ func (r *resolution) claimed(x *exporter, s span, key *flow.Key) (by ruling) {
 	return by
 }
 
-// share returns what x counts of a flow that it saw. It has to be asked in the
-// order of the exporters' names.
+// share returns what x counts of a flow that it saw.
 func (r *resolution) share(x *exporter, e *epoch.Epoch, f *epoch.Flow) share {
 	by := r.claimed(x, spanOf(e), &f.Key)
 	if !by.settled {
@@ -88,18 +85,8 @@ func (r *resolution) owner(x *exporter, key *flow.Key) *exporter {
 	return r.store.exporters[id]
 }
 
-// resolve makes the content of an open bucket.
-func (r *resolution) resolve(b *bucket) *content {
-	slices.SortStableFunc(b.epochs, func(a, b held) int { return strings.Compare(a.exporter.name, b.exporter.name) })
-	c := &content{distinct: make(distinct), newest: b.newest}
-	c.distinct.union(b.distinct)
-	for _, h := range b.epochs {
-		r.add(c, h.exporter, h.epoch)
-	}
-	c.setNames(r.names)
-	return c
-}
-
+// add adds an epoch to a content. For flows that transit doesn't know, the first
+// one that is added counts.
 func (r *resolution) add(c *content, x *exporter, e *epoch.Epoch) {
 	c.addDoubts(e)
 	before := c.elsewhere()
@@ -118,10 +105,10 @@ func (c *content) elsewhere() uint64 { return c.folded.Bytes + c.uncertain.Bytes
 // other host's count of it is there; and what is folded, for which nobody can
 // tell, only if no other host has anything there.
 func (r *resolution) late(closed *content, x *exporter, e *epoch.Epoch) *content {
-	others := make(map[flow.Key]bool, len(closed.flows))
-	for i := range closed.flows {
-		if closed.flows[i].exporter != x.id {
-			others[closed.flows[i].Key] = true
+	others := make(map[flow.Key]bool, closed.packed.flows.n)
+	for f := range closed.allFlows() {
+		if f.exporter != x.id {
+			others[f.Key] = true
 		}
 	}
 	c := &content{distinct: make(distinct), newest: e.End}

@@ -198,8 +198,8 @@ func (s *selection) ofEnds(c *counted) membership {
 // measure sums up what the window holds of the selection.
 func (s *selection) measure(w *Window) {
 	for _, c := range w.contents {
-		for i := range c.flows {
-			s.measureFlow(&c.flows[i])
+		for f := range c.allFlows() {
+			s.measureFlow(f)
 		}
 	}
 	for _, d := range flow.Dimensions {
@@ -231,8 +231,8 @@ func (s *selection) measureMasses(w *Window, d flow.Dimension) {
 		return
 	}
 	for _, c := range w.contents {
-		for i := range c.masses[d] {
-			s.measureMass(&c.masses[d][i], d)
+		for m := range c.packed.masses[d].All() {
+			s.measureMass(&m, d)
 		}
 	}
 }
@@ -267,15 +267,4 @@ func (s *selection) unattributed(w *Window) epoch.Count {
 		most = least(most, s.eitherRest)
 	}
 	return most
-}
-
-// selectMasses returns those inside a set.
-func selectMasses(masses []hhh.Mass, set *addresses) []hhh.Mass {
-	var selected []hhh.Mass
-	for i := range masses {
-		if set.membership(masses[i].Prefix) == inside {
-			selected = append(selected, masses[i])
-		}
-	}
-	return selected
 }

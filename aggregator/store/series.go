@@ -27,16 +27,16 @@ type PrefixSeries struct {
 
 // Series sums up the window by steps and by some prefixes of a dimension. What began
 // before the first step, which begins at a multiple of the step, is in the first.
-// A bucket is in the step in which it begins: steps should be no shorter. Of a window
+// A bucket is in the step in which it begins: steps should be no shorter, and those that
+// the window was made for, if it is longer than some seconds (LastInSteps). Of a window
 // that was filtered by an address of the other dimension, what has no flow isn't in
 // the series.
 func (w *Window) Series(d flow.Dimension, prefixes []hhh.Prefix, step time.Duration) Series {
 	s := newSummation(w.From, w.To, step, prefixes)
 	for i := range w.contents {
 		at := s.step(w.starts[i])
-		masses := w.masses(i, d)
-		for j := range masses {
-			s.add(at, &masses[j])
+		for m := range w.masses(i, d) {
+			s.add(at, &m)
 		}
 	}
 	s.addAncestors()

@@ -4,8 +4,9 @@
 // Time is in buckets of one second, by the middle of the epochs; beyond some
 // minutes of age in buckets of ten. A bucket stays open for a while, and who
 // counts which flow is decided anew whenever that changes (see resolve.go). Then
-// it closes, and is brought within its bounds by folding. Everything that is kept
-// is bounded by the Configuration.
+// it closes, and is brought within its bounds by folding. What long windows need is
+// summed up in advance (see spans.go). Everything that is kept is bounded by the
+// Configuration.
 package store
 
 import (
@@ -31,6 +32,7 @@ const maxEpochLength = time.Minute
 // Store is safe for concurrent use.
 type Store struct {
 	configuration Configuration
+	bounds        bounds
 	now           func() time.Time
 
 	mu        sync.Mutex
@@ -44,7 +46,8 @@ type Store struct {
 	buckets   []*bucket // by start
 	borders   []held    // of closed buckets: see borders.go
 	merged    mergedEpochs
-	records   int   // in open buckets
+	spans     spans // what buckets have together
+	waiting   int   // bytes of the epochs of open buckets
 	swept     int64 // when transit was swept last
 	version   uint64
 	closed    sums // of buckets that are closed
@@ -56,6 +59,7 @@ type Store struct {
 func New(configuration Configuration, now func() time.Time) *Store {
 	s := &Store{
 		configuration: configuration,
+		bounds:        configuration.bounds(),
 		now:           now,
 		byName:        make(map[string]*exporter),
 		claims:        newClaims(nil),
@@ -83,9 +87,9 @@ func (s *Store) SetUp(name string, up bool) {
 	s.changed()
 }
 
-// Append merges an epoch. The store keeps parts of it: it must not be changed
-// afterwards. An error is ErrTime, and nothing was merged then, or epoch.ErrSketches:
-// all but some sketches was merged, which the error names.
+// Append merges an epoch, of which it keeps nothing, after it has corrected its times
+// by what is known of its exporter's clock. An error is ErrTime, and nothing was merged
+// then, or epoch.ErrSketches: all but some sketches was merged, which the error names.
 func (s *Store) Append(name string, e *epoch.Epoch) error {
 	now := s.now()
 	sameKey, err := s.append(name, e, now)
@@ -101,18 +105,20 @@ func (s *Store) append(name string, e *epoch.Epoch, now time.Time) (sameKey bool
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maintain(now)
+	x := s.exporter(name)
+	x.correct(e)
 	if err := s.check(e, now); err != nil {
 		return false, err
 	}
-	x := s.exporter(name)
 	s.learn(x, e)
 	b := s.bucket(secondOf(e), now)
-	s.observe(b, x, e, now.Unix())
+	r := s.resolution(b)
+	s.observe(b, r, x, e, now.Unix())
 	var refused error
 	if b.open {
-		refused = s.hold(b, x, e)
+		refused = s.hold(b, r, x, e)
 	} else {
-		refused = s.addLate(b, x, e)
+		refused = s.addLate(b, r, x, e)
 	}
 	s.changed()
 	return len(e.Sketches) > 0 && s.key.accept(&e.Sketches[0]), refused
@@ -149,8 +155,8 @@ func (s *Store) learn(x *exporter, e *epoch.Epoch) {
 	if began {
 		s.claims = newClaims(s.exporters)
 	}
-	if began || e.Start.Sub(x.runs[len(x.runs)-1].from) < maxBorderEpoch {
-		s.unresolve(0)
+	if began || !x.up || e.Start.Sub(x.runs[len(x.runs)-1].from) < maxBorderEpoch {
+		s.unresolve(0) // it covers more than it did, or has more at a border
 	}
 }
 
@@ -167,13 +173,13 @@ func (s *Store) bucket(second int64, now time.Time) *bucket {
 	})
 	if !found {
 		s.buckets = slices.Insert(s.buckets, at, newBucket(second, now))
+		s.spans.forget(second)
 	}
 	return s.buckets[at]
 }
 
 // observe tells transit of the flows that no covering host claims.
-func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
-	r := s.resolution(b)
+func (s *Store) observe(b *bucket, r *resolution, x *exporter, e *epoch.Epoch, now int64) {
 	for i := range e.Flows {
 		key := &e.Flows[i].Key
 		if r.claimed(x, spanOf(e), key).settled {
@@ -181,6 +187,9 @@ func (s *Store) observe(b *bucket, x *exporter, e *epoch.Epoch, now int64) {
 		}
 		if since, changed := s.transit.observe(key, x.id, b.start, now); changed {
 			s.unresolve(since)
+		}
+		if _, unknown := b.first[*key]; unknown {
+			s.unresolve(b.start) // it may be known now
 		}
 	}
 }
@@ -192,25 +201,28 @@ func (s *Store) passed(exporter uint32, second int64) bool {
 }
 
 // hold adds an epoch to an open bucket.
-func (s *Store) hold(b *bucket, x *exporter, e *epoch.Epoch) error {
+func (s *Store) hold(b *bucket, r *resolution, x *exporter, e *epoch.Epoch) error {
 	refused := s.accept(x, e, b.distinct)
-	b.hold(x, e)
+	s.waiting += b.hold(r, x, e)
 	s.merged.notice(b, e)
-	s.records += records(e)
-	for i := 0; s.records > s.configuration.MaxOpenRecords && i < len(s.buckets); i++ {
+	if b.fresh != nil && len(b.fresh.flows) > maxFresh {
+		b.compactFresh(s.bounds)
+	}
+	for i := 0; s.waiting > s.configuration.openBytes() && i < len(s.buckets); i++ {
 		s.close(s.buckets[i])
 	}
 	return refused
 }
 
 // addLate adds an epoch to a closed bucket.
-func (s *Store) addLate(b *bucket, x *exporter, e *epoch.Epoch) error {
-	late := s.resolution(b).late(b.content, x, e)
+func (s *Store) addLate(b *bucket, r *resolution, x *exporter, e *epoch.Epoch) error {
+	late := r.late(b.content, x, e)
 	s.merged.notice(b, e)
 	refused := s.accept(x, e, late.distinct)
 	s.closed.add(late)
-	b.content = merged(b.content, late)
-	b.content.compact(s.configuration.MaxFlows, s.configuration.MaxPrefixes)
+	late.compact(s.bounds)
+	b.content = merged(s.bounds, b.content, late)
+	s.spans.add(s.bounds, b, late)
 	return refused
 }
 
@@ -236,9 +248,13 @@ func (s *Store) accept(x *exporter, e *epoch.Epoch, into distinct) error {
 
 // resolution prepares to decide who counts what in a bucket.
 func (s *Store) resolution(b *bucket) *resolution {
+	first := b.first
+	if first == nil { // it is closed
+		first = make(map[flow.Key]uint32)
+	}
 	return &resolution{
 		store: s, claims: s.claims, transit: s.transit, names: s.names, second: b.start,
-		first: make(map[flow.Key]uint32), borders: make(map[*exporter][]neighbour),
+		first: first, borders: make(map[*exporter][]neighbour),
 	}
 }
 
@@ -246,17 +262,17 @@ func (s *Store) resolution(b *bucket) *resolution {
 func (s *Store) unresolve(since int64) {
 	for _, b := range s.buckets {
 		if b.open && b.start >= since {
-			b.content = nil
+			b.unresolve()
 		}
 	}
 }
 
-// read returns a bucket's content.
-func (s *Store) read(b *bucket) *content {
-	if b.content == nil {
-		b.content = s.resolution(b).resolve(b)
+// read returns what a bucket holds. It doesn't change any more.
+func (s *Store) read(b *bucket) []*content {
+	if b.open {
+		return b.read(s.resolution(b), s.bounds)
 	}
-	return b.content
+	return []*content{b.content}
 }
 
 // changed tells watchers. One that hasn't looked since the last time will see

@@ -36,7 +36,7 @@ func randomHost(r *rand.Rand, seconds, flows int) (h *host, bytes uint64) {
 func TestAgeConservesBytes(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	a, bytes := randomHost(r, 30, 100)
-	s, clock := newTestStore(func(c *Configuration) { c.MaxFlows, c.MaxPrefixes = 40, 20 })
+	s, clock := newTestStore(func(c *Configuration) { c.Retention, c.MaxFlows, c.MaxPrefixes = 15*time.Minute, 40, 20 })
 	clock.at(30)
 	deliver(t, r, s, a)
 	for _, test := range []struct {
@@ -64,8 +64,8 @@ func TestAgeConservesBytes(t *testing.T) {
 			t.Errorf("after %v s there are %d buckets, want %d", test.seconds, len(s.buckets), test.buckets)
 		}
 		for _, b := range s.buckets {
-			if !b.open && (len(b.content.flows) > 40 || len(b.content.masses[flow.Destination]) > 20) {
-				t.Errorf("after %v s a bucket has %d flows and %d prefixes", test.seconds, len(b.content.flows), len(b.content.masses[flow.Destination]))
+			if !b.open && (b.content.packed.flows.n > 40 || b.content.packed.masses[flow.Destination].Len() > 20) {
+				t.Errorf("after %v s a bucket has %d flows and %d prefixes", test.seconds, b.content.packed.flows.n, b.content.packed.masses[flow.Destination].Len())
 			}
 		}
 	}
@@ -78,14 +78,20 @@ func TestAgeConservesBytes(t *testing.T) {
 	}
 }
 
-func TestOpenRecordsAreBounded(t *testing.T) {
+func TestOpenBucketsAreBounded(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 1))
 	a, bytes := randomHost(r, 8, 100)
-	s, clock := newTestStore(func(c *Configuration) { c.MaxOpenRecords = 250 })
+	s, clock := newTestStore(func(c *Configuration) { c.Memory = 20_000 })
 	clock.at(8)
 	deliver(t, r, s, a)
-	if s.records > 250 {
-		t.Errorf("%d records are open", s.records)
+	open := 0
+	for _, b := range s.buckets {
+		for i := range b.epochs {
+			open += b.epochs[i].bytes()
+		}
+	}
+	if open > 5000 || open != s.waiting {
+		t.Errorf("epochs of %d bytes are open, %d are known of", open, s.waiting)
 	}
 	if got := s.Last(time.Minute).Counted.Bytes; got != bytes {
 		t.Errorf("%d bytes of %d", got, bytes)
@@ -139,7 +145,7 @@ func TestWindows(t *testing.T) {
 }
 
 func TestTimesOutOfRangeAreRefused(t *testing.T) {
-	s, clock := newTestStore(nil)
+	s, clock := newTestStore(func(c *Configuration) { c.Retention = 15 * time.Minute })
 	clock.at(1000)
 	for _, test := range []struct {
 		name       string

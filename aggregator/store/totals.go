@@ -100,8 +100,11 @@ func (s *Store) Totals() Totals {
 	s.maintain(s.now())
 	sum := s.closed.clone()
 	for _, b := range s.buckets {
-		if b.open {
-			sum.add(s.read(b))
+		if !b.open {
+			continue
+		}
+		for _, c := range s.read(b) {
+			sum.add(c)
 		}
 	}
 	s.shown.raise(&sum)

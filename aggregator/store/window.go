@@ -1,6 +1,8 @@
 package store
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"github.com/traffic-monitor-agent/tma/aggregator/hhh"
@@ -43,9 +45,13 @@ const usualLag = 2 * time.Second
 // Last returns the window of so much time, and the part of the current second
 // that is known. It ends with the newest epoch, so that a rate over it isn't too
 // low by the lag, or now if there was none for a while.
-func (s *Store) Last(length time.Duration) *Window {
+func (s *Store) Last(length time.Duration) *Window { return s.LastInSteps(length, anyStep) }
+
+// LastInSteps is Last for a Series with so long steps. What is in it is summed up in
+// advance within the steps only.
+func (s *Store) LastInSteps(length, step time.Duration) *Window {
 	now := s.now()
-	w := s.between(now.Truncate(time.Second).Add(-length), now.Add(s.configuration.Skew), now)
+	w := s.between(now.Truncate(time.Second).Add(-length), now.Add(s.configuration.Skew), now, step)
 	w.To = now
 	if now.Sub(w.newest) <= usualLag {
 		w.To = w.newest
@@ -55,26 +61,39 @@ func (s *Store) Last(length time.Duration) *Window {
 
 // Between returns the window from one time to another. Buckets that are partly in
 // it are in it as a whole.
-func (s *Store) Between(from, to time.Time) *Window {
+func (s *Store) Between(from, to time.Time) *Window { return s.BetweenInSteps(from, to, anyStep) }
+
+// BetweenInSteps is Between for a Series with so long steps, as LastInSteps is Last.
+func (s *Store) BetweenInSteps(from, to time.Time, step time.Duration) *Window {
 	now := s.now()
-	w := s.between(from, to, now)
+	w := s.between(from, to, now, step)
 	if to.After(now) {
 		w.To = later(w.From, now)
 	}
 	return w
 }
 
-func (s *Store) between(from, to, now time.Time) *Window {
+// anyStep says that no Series is wanted.
+const anyStep time.Duration = 0
+
+func (s *Store) between(from, to, now time.Time, step time.Duration) *Window {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.maintain(now)
 	w := &Window{From: from, To: to, levels: s.configuration.Levels, exporters: s.exporters, names: s.names.names}
+	covered := int64(math.MinInt64) // up to where spans are in it already
 	for _, b := range s.buckets {
-		if !b.to().After(from) || !b.from().Before(to) {
+		if !b.to().After(from) || !b.from().Before(to) || b.start < covered {
 			continue
 		}
-		w.add(s.read(b))
-		w.starts = append(w.starts, b.from())
+		if span := s.spans.longest(b.start, from, to, step); span != nil {
+			w.add(span.from(), span.content)
+			covered = span.start + span.width
+			continue
+		}
+		for _, c := range s.read(b) {
+			w.add(b.from(), c)
+		}
 		if b.from().Before(w.From) {
 			w.From = b.from()
 		}
@@ -82,8 +101,9 @@ func (s *Store) between(from, to, now time.Time) *Window {
 	return w
 }
 
-func (w *Window) add(c *content) {
-	w.contents = append(w.contents, c)
+// add adds a content of a time.
+func (w *Window) add(start time.Time, c *content) {
+	w.contents, w.starts = append(w.contents, c), append(w.starts, start)
 	w.newest = later(w.newest, c.newest)
 	w.Counted.Add(c.counted)
 	w.Remainder.Add(c.remainder)
@@ -100,8 +120,12 @@ func (w *Window) Seconds() float64 { return max(w.To.Sub(w.From).Seconds(), 0) }
 // Tree sums the window up along the prefixes of one dimension.
 func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
 	b := hhh.NewBuilder(w.levels)
-	for i := range w.contents {
-		b.Add(w.masses(i, d))
+	for i, c := range w.contents {
+		if w.selection == nil {
+			b.AddPacked(c.packed.masses[d])
+		} else {
+			b.Add(slices.Collect(w.masses(i, d)))
+		}
 	}
 	if w.selection != nil && !w.selection.own[d] {
 		b.Add([]hhh.Mass{{Count: w.folded}})
@@ -116,7 +140,7 @@ func (w *Window) Tree(d flow.Dimension) *hhh.Tree {
 func (w *Window) Distinct() map[string]float64 {
 	union := make(distinct)
 	for _, c := range w.contents {
-		union.union(c.distinct)
+		union.unpack(c.packed.distinct)
 	}
 	estimates := make(map[string]float64, len(union))
 	for of, s := range union {

@@ -23,6 +23,7 @@ const (
 // epochs answers GET /v1/epochs: a protobuf Batch of the epochs behind one, as
 // soon as there are any, an empty Batch if there are none in time.
 func (s *server) epochs(w http.ResponseWriter, r *http.Request) {
+	received := time.Now()
 	q, wrong := parseEpochsQuery(r.URL.RawQuery)
 	if wrong != nil {
 		writeError(w, http.StatusBadRequest, errorBody{wrong.Error(), wrong.parameter})
@@ -36,19 +37,19 @@ func (s *server) epochs(w http.ResponseWriter, r *http.Request) {
 	// Whether it came to something or time is up, After tells.
 	_ = s.config.History.Wait(ctx, q.after)
 	batch := s.config.History.After(q.after, maxEpochs, maxBytes)
-	s.write(w, r, &batch)
+	s.write(w, r, &batch, received)
 }
 
 // write sends a batch, compressed if the client can read that. The messages are those
 // of the History and not copied: a client that reads slowly, or not at all, holds what
 // is kept anyway, and no lock.
-func (s *server) write(w http.ResponseWriter, r *http.Request, batch *window.Batch) {
+func (s *server) write(w http.ResponseWriter, r *http.Request, batch *window.Batch, received time.Time) {
 	setDeadline(w)
 	header := w.Header()
 	header.Set("Content-Type", "application/x-protobuf")
 	header.Set("Cache-Control", "no-store")
 	header.Set("Vary", "Accept-Encoding")
-	parts := append([]window.Message{s.header(batch)}, batch.Epochs...)
+	parts := append([]window.Message{s.header(batch, received)}, batch.Epochs...)
 	if !acceptsZstd(r.Header.Values("Accept-Encoding")) {
 		s.writePlain(w, parts)
 		return
@@ -66,9 +67,11 @@ func (s *server) write(w http.ResponseWriter, r *http.Request, batch *window.Bat
 	}
 }
 
-// header returns what precedes the epochs of an answer.
-func (s *server) header(batch *window.Batch) window.Message {
-	return s.zstd.EncodeAll(epoch.EncodeBatchHeader(s.config.Boot, batch.Oldest, batch.Newest), nil)
+// header returns what precedes the epochs of an answer to a request that came in at a
+// time.
+func (s *server) header(batch *window.Batch, received time.Time) window.Message {
+	header := epoch.EncodeBatchHeader(s.config.Boot, batch.Oldest, batch.Newest)
+	return s.zstd.EncodeAll(epoch.AppendBatchClock(header, received, time.Now()), nil)
 }
 
 // writePlain decompresses one part at a time.

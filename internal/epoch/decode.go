@@ -18,6 +18,23 @@ type Batch struct {
 	BootID         [16]byte // of the run of the exporter
 	Oldest, Newest uint64   // the sequences that it still holds
 	Epochs         []*Epoch
+	Exchange       Exchange
+}
+
+// Exchange is when a request and its answer went out and came in, each by the clock
+// of whoever it was: what the Network Time Protocol needs (RFC 5905, section 8).
+// Received and Sent are zero if the exporter doesn't say; Requested and Answered are
+// for the reader to fill in.
+type Exchange struct{ Requested, Received, Sent, Answered time.Time }
+
+// Known says that all four are there.
+func (x *Exchange) Known() bool { return !x.Requested.IsZero() && !x.Received.IsZero() }
+
+// Offset is how far the exporter's clock is ahead of the reader's, give or take half
+// of the delay, which is how long both messages were on their way together.
+func (x *Exchange) Offset() (offset, delay time.Duration) {
+	there, back := x.Received.Sub(x.Requested), x.Sent.Sub(x.Answered)
+	return there/2 + back/2, there - back
 }
 
 // Bounds on what small messages can make Decode allocate: a sketch is Registers
@@ -55,6 +72,10 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	batch := &Batch{Oldest: message.OldestSequence, Newest: message.NewestSequence}
 	if copy(batch.BootID[:], message.BootId) != len(batch.BootID) || len(message.BootId) != len(batch.BootID) {
 		return nil, invalid("a boot id of %d bytes", len(message.BootId))
+	}
+	if message.ReceivedUnixNano > 0 && message.SentUnixNano >= message.ReceivedUnixNano {
+		batch.Exchange.Received = time.Unix(0, message.ReceivedUnixNano)
+		batch.Exchange.Sent = time.Unix(0, message.SentUnixNano)
 	}
 	if len(message.Epochs) > maxEpochs {
 		return nil, invalid("%d epochs, at most %d are read", len(message.Epochs), maxEpochs)

@@ -3,6 +3,7 @@ package epoch
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -21,7 +22,7 @@ func Encode(e *Epoch) ([]byte, error) {
 		Version:       Version,
 		Host:          e.Host,
 		Sequence:      e.Sequence,
-		StartUnixNano: e.Start.UnixNano(),
+		StartUnixNano: e.startOnClockOfEnd().UnixNano(),
 		EndUnixNano:   e.End.UnixNano(),
 		Flows:         encodeFlows(e.Flows),
 		Doubtful:      encodeCount(e.Doubtful),
@@ -49,7 +50,7 @@ func Encode(e *Epoch) ([]byte, error) {
 }
 
 // The fields of a Batch.
-const bootField, oldestField, newestField, epochsField = 1, 2, 3, 4
+const bootField, oldestField, newestField, epochsField, receivedField, sentField = 1, 2, 3, 4, 5, 6
 
 // EncodeBatch joins epochs that Encode returned to an answer, without decoding
 // them. Oldest and newest are the sequences that the exporter still holds.
@@ -72,11 +73,25 @@ func EncodeBatchHeader(boot [16]byte, oldest, newest uint64) []byte {
 	return protowire.AppendVarint(b, newest)
 }
 
+// AppendBatchClock appends to the beginning of an answer when its request came in and
+// when it goes out. A step of the clock between them counts as if it had been before.
+func AppendBatchClock(b []byte, received, sent time.Time) []byte {
+	received = sent.Add(-sent.Sub(received))
+	b = protowire.AppendTag(b, receivedField, protowire.VarintType)
+	b = protowire.AppendVarint(b, uint64(received.UnixNano()))
+	b = protowire.AppendTag(b, sentField, protowire.VarintType)
+	return protowire.AppendVarint(b, uint64(sent.UnixNano()))
+}
+
 // AppendBatchPrefix appends what precedes an epoch of so many bytes in an answer.
 func AppendBatchPrefix(b []byte, size int) []byte {
 	b = protowire.AppendTag(b, epochsField, protowire.BytesType)
 	return protowire.AppendVarint(b, uint64(size))
 }
+
+// startOnClockOfEnd is the start as the clock would have shown it that shows the end:
+// if the clock was set in between, the epoch is as long as it really was.
+func (e *Epoch) startOnClockOfEnd() time.Time { return e.End.Add(-e.End.Sub(e.Start)) }
 
 // encodeCount returns no message for a count of nothing.
 func encodeCount(c Count) *epochpb.Count {

@@ -65,7 +65,9 @@ func (r *Reader) request(ctx context.Context, client *http.Client, address strin
 	}
 	request.Header.Set("Accept", contentType)
 	request.Header.Set("Accept-Encoding", "zstd")
+	began := time.Now()
 	response, err := client.Do(request)
+	answered := time.Now()
 	if err != nil {
 		return nil, 0, withoutAddress(err)
 	}
@@ -73,7 +75,12 @@ func (r *Reader) request(ctx context.Context, client *http.Client, address strin
 	if err := checkHeader(response); err != nil {
 		return nil, 0, err
 	}
-	return r.read(response.Body, response.Header.Get("Content-Encoding"))
+	batch, n, err := r.read(response.Body, response.Header.Get("Content-Encoding"))
+	if err == nil {
+		// A step of the clock between the two counts as if it had been before.
+		batch.Exchange.Requested, batch.Exchange.Answered = answered.Add(-answered.Sub(began)), answered
+	}
+	return batch, n, err
 }
 
 const contentType = "application/x-protobuf"

@@ -178,9 +178,13 @@ type Batch struct {
 	OldestSequence uint64 `protobuf:"varint,2,opt,name=oldest_sequence,json=oldestSequence,proto3" json:"oldest_sequence,omitempty"`
 	NewestSequence uint64 `protobuf:"varint,3,opt,name=newest_sequence,json=newestSequence,proto3" json:"newest_sequence,omitempty"`
 	// The epochs after the one that was asked for, oldest first.
-	Epochs        []*Epoch `protobuf:"bytes,4,rep,name=epochs,proto3" json:"epochs,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Epochs []*Epoch `protobuf:"bytes,4,rep,name=epochs,proto3" json:"epochs,omitempty"`
+	// When the request came in and when the answer went out, by the exporter's clock:
+	// of what its difference to the reader's is estimated. Both 0 if it doesn't say.
+	ReceivedUnixNano int64 `protobuf:"varint,5,opt,name=received_unix_nano,json=receivedUnixNano,proto3" json:"received_unix_nano,omitempty"`
+	SentUnixNano     int64 `protobuf:"varint,6,opt,name=sent_unix_nano,json=sentUnixNano,proto3" json:"sent_unix_nano,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Batch) Reset() {
@@ -239,6 +243,20 @@ func (x *Batch) GetEpochs() []*Epoch {
 		return x.Epochs
 	}
 	return nil
+}
+
+func (x *Batch) GetReceivedUnixNano() int64 {
+	if x != nil {
+		return x.ReceivedUnixNano
+	}
+	return 0
+}
+
+func (x *Batch) GetSentUnixNano() int64 {
+	if x != nil {
+		return x.SentUnixNano
+	}
+	return 0
 }
 
 // Epoch is what one host saw in a span of time. Bytes and packets are conserved:
@@ -1188,12 +1206,14 @@ var File_epoch_proto protoreflect.FileDescriptor
 
 const file_epoch_proto_rawDesc = "" +
 	"\n" +
-	"\vepoch.proto\x12\ftma.epoch.v1\"\x9f\x01\n" +
+	"\vepoch.proto\x12\ftma.epoch.v1\"\xf3\x01\n" +
 	"\x05Batch\x12\x17\n" +
 	"\aboot_id\x18\x01 \x01(\fR\x06bootId\x12'\n" +
 	"\x0foldest_sequence\x18\x02 \x01(\x04R\x0eoldestSequence\x12'\n" +
 	"\x0fnewest_sequence\x18\x03 \x01(\x04R\x0enewestSequence\x12+\n" +
-	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\"\xc1\x04\n" +
+	"\x06epochs\x18\x04 \x03(\v2\x13.tma.epoch.v1.EpochR\x06epochs\x12,\n" +
+	"\x12received_unix_nano\x18\x05 \x01(\x03R\x10receivedUnixNano\x12$\n" +
+	"\x0esent_unix_nano\x18\x06 \x01(\x03R\fsentUnixNano\"\xc1\x04\n" +
 	"\x05Epoch\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1a\n" +
