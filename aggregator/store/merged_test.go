@@ -196,6 +196,33 @@ func TestThreeLevelsHoldTheTruth(t *testing.T) {
 	}
 }
 
+// A second is handed on as it came in, not as little as is kept of it here.
+func TestHandedOnBeforeItFolds(t *testing.T) {
+	s, clock := newTestStore(func(c *Configuration) { c.MaxFlows, c.MergedAfter = 4, 3*time.Second })
+	a, truth := newHost("a", "10.0.0.1/32"), make(map[flow.Key]uint64)
+	for port := range uint16(100) {
+		k := key("10.0.0.1", "192.0.2.1", port)
+		truth[k] = 1000 + uint64(port)
+		a.sees(5.1, k, truth[k])
+	}
+	a.epoch(20)
+	clock.at(9)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a)
+	clock.at(40)
+	got := make(map[flow.Key]uint64)
+	for _, e := range s.Merged() {
+		for i := range e.Flows {
+			got[e.Flows[i].Key] += e.Flows[i].Bytes
+		}
+	}
+	if !reflect.DeepEqual(got, truth) {
+		t.Errorf("%d flows were handed on, want %d", len(got), len(truth))
+	}
+	if kept := len(counts(s)); kept != 4 {
+		t.Errorf("%d flows are kept, want 4", kept)
+	}
+}
+
 func TestSummarize(t *testing.T) {
 	var all []netip.Prefix
 	for _, p := range []string{"10.0.0.3/32", "10.0.0.0/31", "10.0.0.2/32", "10.0.0.2/32", "10.0.0.5/32", "10.0.1.0/24", "10.0.1.7/32", "fe80::/128", "fe80::1/128", "0.0.0.0/1", "128.0.0.0/1"} {

@@ -267,7 +267,7 @@ func TestMemoryOfMatrix(t *testing.T) {
 		f := epoch.Flow{Count: epoch.Count{Packets: 1, Bytes: 1 + r.Uint64N(1500)}}
 		f.Source = netip.AddrFrom4([4]byte{byte(r.Uint32()), byte(r.Uint32()), 1, 1}).As16()
 		f.Destination = netip.AddrFrom4([4]byte{byte(r.Uint32()), byte(r.Uint32()), 1, 1}).As16()
-		c.addFlow(&exporter{}, &f, 0)
+		c.addFlow(&exporter{}, &f, share{Count: f.Count}, 0)
 	}
 	within := bounds{flows: 1 << 14, prefixes: 1 << 14, bytes: 250_000}
 	c.compact(within)

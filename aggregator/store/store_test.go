@@ -305,6 +305,20 @@ func TestTransitWithoutMemory(t *testing.T) {
 	want(t, s, map[flow.Key]uint64{k: 100})
 }
 
+// Nor does it take any for what comes late.
+func TestLateTransitWithoutMemory(t *testing.T) {
+	a, b := newHost("a", "10.0.0.1/32"), newHost("b", "10.0.0.2/32")
+	k := key("192.0.2.1", "192.0.2.2", 1)
+	a.epoch(1)
+	b.sees(1, k, 100)
+	s, clock := newTestStore(func(c *Configuration) { c.MaxTransitFlows = 0 })
+	clock.at(2)
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, a)
+	clock.at(30) // its second is closed
+	deliver(t, rand.New(rand.NewPCG(1, 1)), s, b)
+	want(t, s, map[flow.Key]uint64{k: 100})
+}
+
 // Epochs end shortly after the full second. What a window counts, over the time
 // from its beginning to its end, is the rate all the same.
 func TestRateIsTrue(t *testing.T) {
