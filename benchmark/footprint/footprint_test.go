@@ -66,7 +66,8 @@ func TestFootprint(t *testing.T) {
 		} else if m.processor() < idle/2 {
 			t.Errorf("%s takes %.2f %% of a core, idle %.2f %%: that isn't the exporter's", row.name, 100*m.processor(), 100*idle)
 		}
-		if m.Peak > residentBar || m.Memory.Resident > m.Peak || m.Memory.Anonymous+m.Memory.Maps > m.Memory.Resident {
+		// The kernel's peak lags by what each CPU has counted for itself.
+		if m.Peak > residentBar || m.Memory.Resident > m.Peak+m.Peak/50 || m.Memory.Anonymous+m.Memory.Maps > m.Memory.Resident {
 			t.Errorf("%s: peak %d bytes, want at most %d; %+v", row.name, m.Peak, residentBar, m.Memory)
 		}
 		if middle(slices.Sorted(slices.Values(m.Scrapes))) > 10*scrapeBar {
