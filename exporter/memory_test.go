@@ -81,7 +81,7 @@ func liveBytes() int {
 	return int(m.HeapAlloc)
 }
 
-// windowsBar is what all windows may keep, 16 MiB of epochs among it. It is what the
+// windowsBar is what all windows may keep, 15 MiB of epochs among it. It is what the
 // process's bar leaves besides the capture's budget, the program, the runtime and
 // garbage: see docs/decisions/footprint.md.
 const windowsBar = 45 << 20

@@ -103,7 +103,7 @@ func Default() Config {
 			Memory:  64 << 20,
 		},
 		TopK:   TopK{K: 20, Window: yamlconf.Duration(15 * time.Second), Labels: LabelAddresses},
-		Epochs: Epochs{Flows: 1000, Retention: yamlconf.Duration(2 * time.Minute), Memory: 16 << 20},
+		Epochs: Epochs{Flows: 1000, Retention: yamlconf.Duration(2 * time.Minute), Memory: 15 << 20},
 	}
 }
 
